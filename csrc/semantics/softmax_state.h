@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The algebra of (max, sum): how partial softmaxes merge and finish. The rule for rows that see
+// nothing (out 0, lse -inf) lives here and nowhere else.
+#pragma once
+
+#include <cmath>
+
+#include "semantics/portable.h"
+
+namespace longattn {
+
+inline constexpr double kLog2E = 1.4426950408889634074;
+inline constexpr double kLn2 = 0.6931471805599453094;
+
+// Scores are in log2 units: a weight is 2^(score - max).
+template <class Real>
+struct SoftmaxState {
+  Real max;  // -inf: nothing seen yet
+  Real sum;
+};
+
+// What a finished row needs: the factor of its accumulated output, and its natural-log lse.
+template <class Real>
+struct Finished {
+  Real out_factor;
+  Real lse;
+};
+
+// Factors of two finished partials of the same query, and the lse of their union.
+template <class Real>
+struct MergeWeights {
+  Real first;
+  Real second;
+  Real lse;
+};
+
+inline namespace LONGATTN_ISA {
+
+// The exponent's reference: 0 for an empty row, so that -inf - reference is -inf and never NaN.
+template <class Real>
+LONGATTN_HOST_DEVICE Real exponent_reference(Real max) {
+  return max == -INFINITY ? Real(0) : max;
+}
+
+template <class Real>
+LONGATTN_HOST_DEVICE Finished<Real> finish(const SoftmaxState<Real>& state) {
+  if (state.max == -INFINITY) return {Real(0), Real(-INFINITY)};
+  const double lse = (static_cast<double>(state.max) + std::log2(static_cast<double>(state.sum))) * kLn2;
+  return {Real(1) / state.sum, static_cast<Real>(lse)};
+}
+
+// The lse that makes 2^(score - lse) the weight of a row; +inf for an empty row: all weights 0.
+template <class Real>
+LONGATTN_HOST_DEVICE Real weight_reference(Real lse) {
+  return lse == -INFINITY ? Real(INFINITY) : static_cast<Real>(lse * kLog2E);
+}
+
+template <class Real>
+LONGATTN_HOST_DEVICE MergeWeights<Real> merge_weights(Real first_lse, Real second_lse) {
+  const Real max = first_lse < second_lse ? second_lse : first_lse;
+  if (max == -INFINITY) return {Real(0), Real(0), Real(-INFINITY)};
+  const Real first = std::exp(first_lse - max);
+  const Real second = std::exp(second_lse - max);
+  const Real sum = first + second;
+  return {first / sum, second / sum, max + std::log(sum)};
+}
+
+}  // namespace LONGATTN_ISA
+}  // namespace longattn
