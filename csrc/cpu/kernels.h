@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What a translation unit for one instruction set offers: kernels for some element types.
+#pragma once
+
+#include <cstdint>
+
+#include "semantics/problem.h"
+#include "semantics/sequence.h"
+
+namespace longattn {
+
+enum class ElementType : int32_t { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };
+
+inline constexpr int kElementTypes = 4;
+
+// One tile of queries of one head. Both return the number of tiles visited.
+using ForwardKernel = int64_t (*)(const ForwardProblem&, const Sequence&, int32_t head,
+                                  int32_t first_row, void* scratch);
+using BackwardKernel = int64_t (*)(const BackwardProblem&, const Sequence&, int32_t head,
+                                   int32_t first_row, int32_t slice, void* scratch);
+
+// Rows [begin, end) of one head.
+using RowDotKernel = void (*)(const RowDotProblem&, int64_t batch, int32_t head, int64_t begin,
+                              int64_t end);
+
+struct Kernels {
+  ForwardKernel forward;
+  BackwardKernel backward;
+  RowDotKernel row_dot;
+};
+
+}  // namespace longattn

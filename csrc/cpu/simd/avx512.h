@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Sixteen floats in AVX-512 (F, BW, VL, DQ).
+#pragma once
+
+#include <immintrin.h>
+
+#include "cpu/simd/elements.h"
+#include "cpu/simd/exp2.h"
+
+namespace longattn::inline LONGATTN_ISA {
+
+struct Avx512Lanes {
+  using Scalar = float;
+  using Vector = __m512;
+  static constexpr int kWidth = 16;
+  static constexpr int kBlockRows = 6;     // 24 sums, 4 operands and 1 spread scalar
+  static constexpr int kBlockVectors = 4;  // of 32 registers
+
+  static Vector broadcast(float value) { return _mm512_set1_ps(value); }
+  static Vector zero() { return _mm512_setzero_ps(); }
+  static __mmask16 first(int count) { return static_cast<__mmask16>((1u << count) - 1); }
+
+  static Vector load(const float* data) { return _mm512_loadu_ps(data); }
+  static Vector load(const BFloat16* data) {
+    return widen_bits(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(data)));
+  }
+  static Vector load(const Float16* data) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(data)));
+  }
+  static void store(float* data, Vector value) { _mm512_storeu_ps(data, value); }
+  static void store(BFloat16* data, Vector value) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(data), narrow_bits(value));
+  }
+  static void store(Float16* data, Vector value) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(data),
+                        _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+  }
+  static Vector load_first(const float* data, int count) {
+    return _mm512_maskz_loadu_ps(first(count), data);
+  }
+  static Vector load_first(const BFloat16* data, int count) {
+    return widen_bits(_mm256_maskz_loadu_epi16(first(count), data));
+  }
+  static Vector load_first(const Float16* data, int count) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(count), data));
+  }
+  static void store_first(float* data, Vector value, int count) {
+    _mm512_mask_storeu_ps(data, first(count), value);
+  }
+  static void store_first(BFloat16* data, Vector value, int count) {
+    _mm256_mask_storeu_epi16(data, first(count), narrow_bits(value));
+  }
+  static void store_first(Float16* data, Vector value, int count) {
+    _mm256_mask_storeu_epi16(data, first(count),
+                             _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+  }
+
+  static Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
+  static Vector subtract(Vector a, Vector b) { return _mm512_sub_ps(a, b); }
+  static Vector multiply(Vector a, Vector b) { return _mm512_mul_ps(a, b); }
+  static Vector multiply_add(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
+  static Vector maximum(Vector a, Vector b) { return _mm512_max_ps(a, b); }
+
+  static Vector select_in_range(Vector value, Vector key, Vector begin, Vector end,
+                                Vector otherwise) {
+    const __mmask16 inside = _mm512_cmp_ps_mask(begin, key, _CMP_LE_OQ) &
+                             _mm512_cmp_ps_mask(key, end, _CMP_LT_OQ);
+    return _mm512_mask_mov_ps(otherwise, inside, value);
+  }
+
+  static Vector exp2(Vector x) {
+    // 2^-200 is far below the smallest float: scalef returns 0. NaN stays NaN, being the second
+    // operand of max.
+    const Vector clamped = _mm512_max_ps(broadcast(-200.0f), x);
+    const Vector whole = _mm512_roundscale_ps(clamped, _MM_FROUND_TO_NEAREST_INT);
+    const Vector fraction = subtract(clamped, whole);
+    Vector power = broadcast(kExp2Coefficients[5]);
+#pragma GCC unroll 5
+    for (int i = 4; i >= 0; --i) power = multiply_add(power, fraction, broadcast(kExp2Coefficients[i]));
+    return _mm512_scalef_ps(power, whole);
+  }
+
+  static float sum(Vector value) { return _mm512_reduce_add_ps(value); }
+
+ private:
+  static Vector widen_bits(__m256i bits) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
+  static __m256i narrow_bits(Vector value) {
+    const __m512i bits = _mm512_castps_si512(value);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i rounded =
+        _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+    const __mmask16 is_nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+    return _mm512_cvtepi32_epi16(
+        _mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, is_nan, quiet), 16));
+  }
+};
+
+}  // namespace longattn::inline LONGATTN_ISA
