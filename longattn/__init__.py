@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""longattn: attention for very long sequences."""
+
+from longattn import reference
+from longattn.attention import attention
+from longattn.masks import Band, Causal, Full, Groups, Prefix, Window
+from longattn.partials import merge_partials
+from longattn.patterns.dilated import dilated_attention
+from longattn.patterns.lambda_shaped import lambda_attention
+from longattn.patterns.shifted import shifted_sparse_attention
+from longattn.version import __version__
+
+__all__ = [
+    "Band",
+    "Causal",
+    "Full",
+    "Groups",
+    "Prefix",
+    "Window",
+    "__version__",
+    "attention",
+    "dilated_attention",
+    "lambda_attention",
+    "merge_partials",
+    "reference",
+    "shifted_sparse_attention",
+]

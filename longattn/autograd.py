@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The gradient of the attention op: one node for all of its partials, lse differentiable."""
+
+from __future__ import annotations
+
+import torch
+from torch.autograd.function import once_differentiable
+
+
+def make_autograd(forward_op, backward_op):
+    """The kernel for the Autograd key, made of the op and of its backward op."""
+
+    class Attention(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, q, k, v, cu_seqlens_q, cu_seqlens_k, *settings):
+            with torch._C._AutoDispatchBelowAutograd():
+                out, lse = forward_op(q, k, v, cu_seqlens_q, cu_seqlens_k, *settings)
+            ctx.save_for_backward(q, k, v, cu_seqlens_q, cu_seqlens_k, out, lse)
+            ctx.settings = settings
+            ctx.set_materialize_grads(False)
+            return out, lse
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx, dout, dlse):
+            q, k, v, cu_seqlens_q, cu_seqlens_k, out, lse = ctx.saved_tensors
+            unused = [None] * (2 + len(ctx.settings))
+            if dout is None and dlse is None:
+                return (None, None, None, *unused)
+            if dout is None:
+                dout = torch.zeros_like(out)
+            gradients = backward_op(
+                dout, dlse, q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, *ctx.settings
+            )
+            return (*gradients, *unused)
+
+    def kernel(q, k, v, *rest):
+        if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+            return Attention.apply(q, k, v, *rest)
+        with torch._C._AutoDispatchBelowAutograd():
+            return forward_op(q, k, v, *rest)
+
+    return kernel

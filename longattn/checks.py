@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Every wrong call ends here, before any work, with the value and what would be accepted."""
+
+from __future__ import annotations
+
+import torch
+
+from longattn import backends
+from longattn.masks import MAX_HEADS, Mask
+
+NOT_YET = ("bias", "softcap", "sink_logits")
+
+
+def reject_unknown(function: str, keywords: dict) -> None:
+    """For keywords outside a signature: those that other libraries have get a reason."""
+    for name, value in keywords.items():
+        if "dropout" in name:
+            raise NotImplementedError(
+                f"{function}() got {name}={value!r}: longattn has no dropout on attention weights; "
+                "leave the argument out"
+            )
+        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+
+
+def reject_not_yet(**arguments) -> None:
+    for name, value in arguments.items():
+        if value is not None:
+            raise NotImplementedError(
+                f"{name} is not supported by this version, got {type(value).__name__}: pass None"
+            )
+
+
+def check_mask(mask, q_heads: int) -> None:
+    if not isinstance(mask, Mask):
+        raise TypeError(
+            "mask must be a longattn mask (Full, Causal, Window, Band, Groups, Prefix, or several "
+            f"joined with &), got {mask!r}"
+        )
+    for count in mask.head_counts():
+        if count != q_heads:
+            raise ValueError(
+                f"{mask} has a per-head tuple of length {count}, q has {q_heads} heads: "
+                f"tuples must have length {q_heads}"
+            )
+
+
+def check_tensors(q, k, v, backend: str, packed: bool) -> None:
+    """Types, ranks, devices, dtypes and shapes of q, k and v."""
+    rank, layout = (3, "[total, heads, dim]") if packed else (4, "[batch, length, heads, dim]")
+    for name, tensor in (("q", q), ("k", k), ("v", v)):
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+        if tensor.dim() != rank:
+            raise ValueError(
+                f"{name} must have {rank} dimensions {layout}"
+                f"{' with cu_seqlens' if packed else ''}, got shape {tuple(tensor.shape)}"
+            )
+        if tensor.device != q.device:
+            raise ValueError(
+                f"q, k and v must be on one device, q is on {q.device} and {name} on {tensor.device}"
+            )
+    _check_dtypes(q, k, v, backend)
+    _check_shapes(q, k, v, packed)
+
+
+def _check_dtypes(q, k, v, backend: str) -> None:
+    if torch.is_autocast_enabled(q.device.type):
+        return  # the op casts, and is checked by the kernel it then reaches
+    reason = backends.why_not(backend, q.dtype)
+    if reason is not None:
+        raise TypeError(reason)
+    for name, tensor in (("k", k), ("v", v)):
+        if tensor.dtype != q.dtype:
+            raise TypeError(
+                f"q, k and v must have one dtype outside of autocast, q has {q.dtype} and "
+                f"{name} has {tensor.dtype}"
+            )
+
+
+def _check_shapes(q, k, v, packed: bool) -> None:
+    if q.shape[-1] != k.shape[-1]:
+        raise ValueError(
+            f"q and k must have one head_dim, got {q.shape[-1]} and {k.shape[-1]}"
+        )
+    for name, dim in (("head_dim", q.shape[-1]), ("value_dim", v.shape[-1])):
+        if not 1 <= dim <= backends.MAX_DIM:
+            raise ValueError(f"{name} must be in [1, {backends.MAX_DIM}], got {dim}")
+    if k.shape[:-1] != v.shape[:-1]:
+        raise ValueError(
+            f"k and v must agree in all but the last dimension, got {tuple(k.shape)} and "
+            f"{tuple(v.shape)}"
+        )
+    if not packed and q.shape[0] != k.shape[0]:
+        raise ValueError(f"q and k must have one batch size, got {q.shape[0]} and {k.shape[0]}")
+    q_heads, kv_heads = q.shape[-2], k.shape[-2]
+    if not 1 <= q_heads <= MAX_HEADS:
+        raise ValueError(f"q must have 1 to {MAX_HEADS} heads, got {q_heads}")
+    if kv_heads < 1 or q_heads % kv_heads:
+        raise ValueError(
+            f"the heads of q must be a multiple of those of k and v, got {q_heads} and {kv_heads}"
+        )
+    for name, tensor in (("q", q), ("k", k), ("v", v)):
+        if tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
+            raise ValueError(
+                f"the last dimension of {name} must be contiguous (stride 1), got stride "
+                f"{tensor.stride(-1)}: call {name}.contiguous()"
+            )
+
+
+def check_cu_seqlens(q, k, cu_seqlens_q, cu_seqlens_k) -> None:
+    """Both or neither; the values are checked by the op, where they are sure to exist."""
+    given = {"cu_seqlens_q": cu_seqlens_q, "cu_seqlens_k": cu_seqlens_k}
+    for name, borders in given.items():
+        if not isinstance(borders, torch.Tensor):
+            raise TypeError(
+                "cu_seqlens_q and cu_seqlens_k must both be tensors when one of them is given, "
+                f"{name} is {type(borders).__name__}"
+            )
+        if borders.dim() != 1 or borders.shape[0] < 1:
+            raise ValueError(
+                f"{name} must have shape [sequences + 1], got {tuple(borders.shape)}"
+            )
+        if borders.dtype not in (torch.int32, torch.int64):
+            raise TypeError(f"{name} must be int32 or int64, got {borders.dtype}")
+        if borders.device != q.device:
+            raise ValueError(f"{name} must be on q's device {q.device}, got {borders.device}")
+    if cu_seqlens_q.shape != cu_seqlens_k.shape:
+        raise ValueError(
+            "cu_seqlens_q and cu_seqlens_k must have one length, got "
+            f"{cu_seqlens_q.shape[0]} and {cu_seqlens_k.shape[0]}"
+        )
+
+
+def check_borders(name: str, borders: list, total: int) -> None:
+    """Values of cu_seqlens: from 0, never falling, to the total."""
+    if borders[0] != 0:
+        raise ValueError(f"{name} must start at 0, got {borders[0]}")
+    for before, after in zip(borders, borders[1:]):
+        if after < before:
+            raise ValueError(f"{name} must not decrease, got {before} followed by {after}")
+    if borders[-1] != total:
+        raise ValueError(f"{name} must end at the total length {total}, got {borders[-1]}")
+
+
+def check_positions(packed: bool, q_start, k_start) -> None:
+    if packed and (q_start is not None or k_start != 0):
+        raise ValueError(
+            f"q_start and k_start cannot be given with cu_seqlens, got q_start={q_start} and "
+            f"k_start={k_start}: packed sequences are aligned at their ends, each by itself"
+        )
+    for name, start in (("q_start", q_start), ("k_start", k_start)):
+        if start is not None and not isinstance(start, (int, torch.SymInt)):
+            raise TypeError(f"{name} must be an integer, got {start!r}")
+
+
+def check_branches(segment_lengths, dilation_rates, head_offset, accepted_offsets) -> None:
+    """The lists of LongNet's branches."""
+    if len(segment_lengths) != len(dilation_rates) or not len(segment_lengths):
+        raise ValueError(
+            "segment_lengths and dilation_rates must have one length of at least 1, got "
+            f"{list(segment_lengths)} and {list(dilation_rates)}"
+        )
+    for name, values in (("segment_lengths", segment_lengths), ("dilation_rates", dilation_rates)):
+        for value in values:
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"{name} must hold integers, got {value!r}")
+            if not 1 <= value < 2**31:
+                raise ValueError(f"{name} must hold values in [1, {2**31 - 1}], got {value}")
+    if head_offset not in accepted_offsets:
+        raise ValueError(
+            f"head_offset must be one of {sorted(accepted_offsets)}, got {head_offset!r}"
+        )

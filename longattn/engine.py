@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Runs an attention op on a native engine: allocates, and walks over the op's partials.
+
+A plain call is one partial. A dilated call is one partial a branch, merged in place; the backward
+passes of partials simply add up, since each is given the lse and delta of the whole."""
+
+from __future__ import annotations
+
+import torch
+
+from longattn import checks, native
+from longattn.native import Layout
+
+
+def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def lse_shape(q: torch.Tensor) -> tuple:
+    """[batch, q_heads, q_len], or [q_heads, total] for packed q."""
+    return (*q.shape[:-3], q.shape[-2], q.shape[-3])
+
+
+def layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start) -> list:
+    """One Layout a partial. `branches`: (), or head offset followed by (length, rate) pairs."""
+    q_len, kv_len = q.shape[-3], k.shape[-3]
+    if cu_seqlens_q is not None:
+        q_borders, k_borders = cu_seqlens_q.tolist(), cu_seqlens_k.tolist()
+        checks.check_borders("cu_seqlens_q", q_borders, q_len)
+        checks.check_borders("cu_seqlens_k", k_borders, kv_len)
+        q_borders = cu_seqlens_q.to(torch.int32).contiguous()
+        k_borders = cu_seqlens_k.to(torch.int32).contiguous()
+        sequences = q_borders.shape[0] - 1
+        return [Layout(native.PACKED, sequences, q_len, kv_len, 0, 0, q_borders, k_borders)]
+    shape = (q.shape[0], q_len, kv_len, q_start, k_start)
+    if not branches:
+        return [Layout(native.BATCH, *shape)]
+    head_offset = branches[0]
+    return [
+        Layout(native.DILATED, *shape, None, None, length, rate, head_offset)
+        for length, rate in zip(branches[1::2], branches[2::2])
+    ]
+
+
+def forward(
+    q, k, v, cu_seqlens_q, cu_seqlens_k, rules, branches, softmax_scale, q_start, k_start
+) -> tuple:
+    """-> (out in q's dtype, lse in the accumulator's)."""
+    partials = layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start)
+    out_shape = (*q.shape[:-1], v.shape[-1])
+    dtype = accumulator_dtype(q.dtype)
+    if not branches:
+        out = q.new_empty(out_shape)
+        lse = q.new_empty(lse_shape(q), dtype=dtype)
+        native.forward(q, k, v, partials[0], rules, softmax_scale, out, lse, merge=False)
+        return out, lse
+    out = q.new_zeros(out_shape, dtype=dtype)
+    lse = q.new_full(lse_shape(q), float("-inf"), dtype=dtype)
+    for layout in partials:
+        native.forward(q, k, v, layout, rules, softmax_scale, out, lse, merge=True)
+    return out.to(q.dtype), lse
+
+
+def backward(
+    dout,
+    dlse,
+    q,
+    k,
+    v,
+    out,
+    lse,
+    cu_seqlens_q,
+    cu_seqlens_k,
+    rules,
+    branches,
+    softmax_scale,
+    q_start,
+    k_start,
+    detach_weights,
+) -> tuple:
+    """-> (dq, dk, dv). `out` and `lse` are those of the whole op."""
+    partials = layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start)
+    dout = _with_contiguous_rows(dout)
+    dlse = None if dlse is None else dlse.contiguous()
+    dtype = lse.dtype
+    slices = max(native.backward_slices(layout, k.shape[-2]) for layout in partials)
+    dq = q.new_zeros(q.shape, dtype=dtype)
+    dk = k.new_zeros((slices, *k.shape), dtype=dtype)
+    dv = v.new_zeros((slices, *v.shape), dtype=dtype)
+    delta = torch.empty_like(lse)
+    if not detach_weights:
+        native.row_dot(dout, out, dlse, delta)
+    for layout in partials:
+        if detach_weights:
+            # Each branch keeps its own delta: its weight in the mixture is a constant.
+            branch_out = out.new_zeros(out.shape, dtype=dtype)
+            branch_lse = torch.full_like(lse, float("-inf"))
+            native.forward(
+                q, k, v, layout, rules, softmax_scale, branch_out, branch_lse, merge=True
+            )
+            native.row_dot(dout, branch_out, dlse, delta)
+        native.backward(q, k, v, layout, rules, softmax_scale, dout, lse, delta, dq, dk, dv)
+    return dq.to(q.dtype), _sum_slices(dk).to(k.dtype), _sum_slices(dv).to(v.dtype)
+
+
+def _sum_slices(gradient: torch.Tensor) -> torch.Tensor:
+    return gradient[0] if gradient.shape[0] == 1 else gradient.sum(0)
+
+
+def _with_contiguous_rows(tensor: torch.Tensor) -> torch.Tensor:
+    rows_are_contiguous = tensor.shape[-1] <= 1 or tensor.stride(-1) == 1
+    return tensor if rows_are_contiguous else tensor.contiguous()

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The way into the native module: tensors become one flat pack of integers, in the order that
+csrc/api/attention.cpp reads them. No tensor is allocated here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+import torch
+
+try:
+    from longattn import _native
+except ImportError as error:
+    _native = None
+    _import_error = error
+
+ELEMENT_TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+BATCH, PACKED, DILATED = 0, 1, 2
+HEAD_OFFSETS = {"mod": 0, "blocks": 1}
+NO_ROWS = (0, 0, 0)
+
+
+def module():
+    """The native module, or ImportError with what to do."""
+    if _native is None:
+        raise ImportError(
+            "longattn's native module is not built: run `pip install .` in longattn's source "
+            f"folder, outside of which Python must be started (the import said: {_import_error})"
+        )
+    return _native
+
+
+class Layout(NamedTuple):
+    """How the rows of q and of k form sequences; mirrors SequenceLayout in semantics/problem.h."""
+
+    split: int
+    batch: int
+    q_len: int
+    kv_len: int
+    q_start: int
+    k_start: int
+    cu_seqlens_q: Optional[torch.Tensor] = None
+    cu_seqlens_k: Optional[torch.Tensor] = None
+    segment_length: int = 1
+    rate: int = 1
+    head_offset: int = 0
+
+    def pack(self) -> list:
+        borders = (self.cu_seqlens_q, self.cu_seqlens_k)
+        pointers = [0 if border is None else border.data_ptr() for border in borders]
+        return [*self[:6], *pointers, *self[8:]]
+
+
+def _tensor(tensor: torch.Tensor) -> tuple:
+    """Pointer and strides of [batch, rows, heads, dim] or packed [rows, heads, dim]."""
+    strides = tensor.stride()
+    if len(strides) == 4:
+        return (tensor.data_ptr(), strides[0], strides[1], strides[2])
+    return (tensor.data_ptr(), 0, strides[0], strides[1])
+
+
+def _rows(tensor: Optional[torch.Tensor]) -> tuple:
+    """Pointer and strides of [batch, heads, rows] or packed [heads, rows], rows contiguous."""
+    if tensor is None:
+        return NO_ROWS
+    strides = tensor.stride()
+    if len(strides) == 3:
+        return (tensor.data_ptr(), strides[0], strides[1])
+    return (tensor.data_ptr(), 0, strides[0])
+
+
+def _problem(q, k, v, layout: Layout) -> list:
+    heads = (q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1])
+    return [
+        ELEMENT_TYPES[q.dtype],
+        torch.get_num_threads(),
+        *_tensor(q),
+        *_tensor(k),
+        *_tensor(v),
+        *layout.pack(),
+        *heads,
+    ]
+
+
+def forward(q, k, v, layout: Layout, rules, softmax_scale, out, lse, *, merge: bool) -> None:
+    """Writes out and lse, or merges with the partial that they hold (then in float32/float64)."""
+    pack = [*_problem(q, k, v, layout), *_tensor(out), *_rows(lse), merge]
+    module().forward(pack, rules, softmax_scale)
+
+
+def row_dot(dout, out, dlse, delta) -> None:
+    """delta = rowsum(dout * out) - dlse; out in dout's dtype or in the accumulator's."""
+    packed = dout.dim() == 3
+    pack = [
+        ELEMENT_TYPES[dout.dtype],
+        torch.get_num_threads(),
+        *_tensor(dout),
+        *_tensor(out),
+        *_rows(dlse),
+        *_rows(delta),
+        1 if packed else dout.shape[0],
+        dout.shape[-3],
+        dout.shape[-2],
+        dout.shape[-1],
+        out.dtype != dout.dtype,
+    ]
+    module().row_dot(pack)
+
+
+def backward_slices(layout: Layout, kv_heads: int) -> int:
+    """How many dk and dv buffers the backward pass wants (see csrc/cpu/engine.h)."""
+    return module().backward_slices([*layout.pack(), kv_heads])
+
+
+def backward(q, k, v, layout: Layout, rules, softmax_scale, dout, lse, delta, dq, dk, dv) -> None:
+    """Adds to dq [like q] and to dk, dv [slices, like k and v], all in the accumulator's dtype."""
+    pack = [
+        *_problem(q, k, v, layout),
+        *_tensor(dout),
+        *_rows(lse),
+        *_rows(delta),
+        *_tensor(dq),
+        *_tensor(dk[0]),
+        *_tensor(dv[0]),
+        dk.stride(0),
+        dv.stride(0),
+        dk.shape[0],
+    ]
+    module().backward(pack, rules, softmax_scale)
+
+
+def visited_tiles() -> int:
+    """Tiles that forward and backward visited since the last call of this function."""
+    return module().visited_tiles()
+
+
+def tile_sizes(dtype: torch.dtype) -> tuple:
+    """(queries, keys) of a tile of the CPU engine."""
+    return module().tile_sizes()
+
+
+def isa() -> str:
+    """The instruction set that the CPU engine uses."""
+    return module().isa()
+
+
+def supported_isas() -> list:
+    """Instruction sets that this build and this processor share; LONGATTN_ISA takes one of them."""
+    return module().supported_isas()
+
+
+def compiled_isas() -> list:
+    """Instruction sets that this build holds."""
+    return module().compiled_isas()

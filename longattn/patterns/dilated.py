@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""LongNet's dilated attention: every branch is a strided view with segments, mixed exactly."""
+
+import torch
+
+from longattn import backends, checks, native, ops
+from longattn.attention import default_scale, encode_rules
+from longattn.masks import Causal, Full
+
+
+def dilated_attention(
+    q,
+    k,
+    v,
+    segment_lengths,
+    dilation_rates,
+    *,
+    causal=True,
+    head_offset="mod",
+    detach_weights=False,
+    bias=None,
+    softmax_scale=None,
+    softcap=None,
+    sink_logits=None,
+    q_start=None,
+    k_start=0,
+    cu_seqlens_q=None,
+    cu_seqlens_k=None,
+    return_lse=False,
+    deterministic=None,
+    backend=None,
+    **unsupported,
+):
+    """Dilated attention (LongNet, Ding et al. 2023, arXiv 2307.02486).
+
+    Branch (w, r) cuts the positions into segments [t w, (t + 1) w). In head h it keeps the
+    positions p with (p mod w) mod r = offset(h): a query at such a position attends to the kept
+    keys of its segment. Branches are mixed by their softmax denominators, which is the softmax over
+    the union of their keys, a key in several branches counting several times. Nothing is gathered
+    or padded: a branch reads q, k and v where they lie. r need not divide w.
+
+    Args:
+        segment_lengths, dilation_rates: w and r of each branch, e.g. [2048, 4096], [1, 2].
+        causal: within a segment a query sees keys at its own position and before; False: all.
+        head_offset: "mod": offset(h) = h mod r (paper); "blocks": h // ceil(q_heads / r), the
+            contiguous blocks of heads of torchscale's code.
+        detach_weights: False differentiates the mixture exactly. True takes the mixing weights as
+            constants in the backward pass, as torchscale does.
+        cu_seqlens_q, cu_seqlens_k: not supported here; must be None.
+
+    All other arguments and errors are those of `longattn.attention`. A query that no branch
+    covers gets out 0 and lse -inf. The lse counts multiplicity, so it does not merge with a
+    partial over the same keys.
+    """
+    if unsupported:
+        checks.reject_unknown("dilated_attention", unsupported)
+    checks.reject_not_yet(
+        bias=bias,
+        softcap=softcap,
+        sink_logits=sink_logits,
+        cu_seqlens_q=cu_seqlens_q,
+        cu_seqlens_k=cu_seqlens_k,
+    )
+    checks.check_branches(segment_lengths, dilation_rates, head_offset, native.HEAD_OFFSETS)
+    if not isinstance(q, torch.Tensor):
+        raise TypeError(f"q must be a torch.Tensor, got {type(q).__name__}")
+    checks.check_tensors(q, k, v, backends.choose(backend, q.device), packed=False)
+    checks.check_positions(False, q_start, k_start)
+    if q_start is None:
+        q_start = k_start + k.shape[1] - q.shape[1]
+    branches = [native.HEAD_OFFSETS[head_offset]]
+    for length, rate in zip(segment_lengths, dilation_rates):
+        branches += [length, rate]
+    out, lse = ops.attention(
+        q,
+        k,
+        v,
+        None,
+        None,
+        encode_rules(Causal() if causal else Full(), q.shape[-2]),
+        branches,
+        default_scale(q, softmax_scale),
+        q_start,
+        k_start,
+        detach_weights,
+    )
+    return (out, lse) if return_lse else out
