@@ -26,6 +26,7 @@ class Backward {
                      int32_t first_row, int32_t slice, void* scratch) {
     const QueryTile tile = query_tile(problem, sequence, head, first_row);
     if (tile_count(tile.tiles) == 0) return 0;
+    [[maybe_unused]] const typename Matmul::Session session;
     Backward backward(problem, tile, slice, Arena(scratch));
     for_each_key_range(tile, [&](const KeyRange& keys) { backward.visit(keys); });
     backward.add_dq();

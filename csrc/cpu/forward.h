@@ -26,6 +26,7 @@ class Forward {
   static int64_t run(const ForwardProblem& problem, const Sequence& sequence, int32_t head,
                      int32_t first_row, void* scratch) {
     const QueryTile tile = query_tile(problem, sequence, head, first_row);
+    [[maybe_unused]] const typename Matmul::Session session;
     Forward forward(problem, tile, Arena(scratch));
     for_each_key_range(tile, [&](const KeyRange& keys) { forward.visit(keys); });
     forward.store();

@@ -36,8 +36,10 @@ class RegisterMatmul {
   using Lanes = typename Multiplier::Lanes;
   using Unit = typename Multiplier::Unit;
   using Vector = typename Multiplier::Vector;
-  static constexpr int kRowGranule = 1;   // rows of the left operand that are read together
-  static constexpr int kStepGranule = 1;  // steps that are consumed together
+  struct Session {};  // what a thread must hold while it multiplies: nothing
+  static constexpr int kRowGranule = 1;   // rows of the left operand that are read together,
+  static constexpr int kStepGranule = 1;  // steps that are,
+  static constexpr int kLaneGranule = 1;  // and lanes
 
   template <class Epilogue>
   static void multiply(LeftOperand left, int rows, RightOperand<Unit> right, int vectors,
