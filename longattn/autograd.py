@@ -12,7 +12,7 @@ def make_autograd(forward_op, backward_op):
 
     class Attention(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, q, k, v, cu_seqlens_q, cu_seqlens_k, *settings):
+        def forward(ctx, q, k, v, cu_seqlens_q, cu_seqlens_k, settings):
             with torch._C._AutoDispatchBelowAutograd():
                 out, lse = forward_op(q, k, v, cu_seqlens_q, cu_seqlens_k, *settings)
             ctx.save_for_backward(q, k, v, cu_seqlens_q, cu_seqlens_k, out, lse)
@@ -24,20 +24,20 @@ def make_autograd(forward_op, backward_op):
         @once_differentiable
         def backward(ctx, dout, dlse):
             q, k, v, cu_seqlens_q, cu_seqlens_k, out, lse = ctx.saved_tensors
-            unused = [None] * (2 + len(ctx.settings))
             if dout is None and dlse is None:
-                return (None, None, None, *unused)
+                return (None,) * 6
             if dout is None:
                 dout = torch.zeros_like(out)
             gradients = backward_op(
                 dout, dlse, q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, *ctx.settings
             )
-            return (*gradients, *unused)
+            return (*gradients, None, None, None)
 
-    def kernel(q, k, v, *rest):
+    def kernel(q, k, v, cu_seqlens_q, cu_seqlens_k, *settings):
         if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
-            return Attention.apply(q, k, v, *rest)
+            # The settings travel as one argument: torch looks at each argument of apply.
+            return Attention.apply(q, k, v, cu_seqlens_q, cu_seqlens_k, settings)
         with torch._C._AutoDispatchBelowAutograd():
-            return forward_op(q, k, v, *rest)
+            return forward_op(q, k, v, cu_seqlens_q, cu_seqlens_k, *settings)
 
     return kernel

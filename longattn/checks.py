@@ -46,65 +46,63 @@ def check_mask(mask, q_heads: int) -> None:
 
 def check_tensors(q, k, v, backend: str, packed: bool) -> None:
     """Types, ranks, devices, dtypes and shapes of q, k and v."""
-    rank, layout = (3, "[total, heads, dim]") if packed else (4, "[batch, length, heads, dim]")
+    rank = 3 if packed else 4
+    device, dtype = q.device, q.dtype
+    casts = torch.is_autocast_enabled(device.type)  # then the op brings them to one dtype
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
         if tensor.dim() != rank:
+            _raise_rank(name, tensor, packed)
+        if tensor.device != device:
             raise ValueError(
-                f"{name} must have {rank} dimensions {layout}"
-                f"{' with cu_seqlens' if packed else ''}, got shape {tuple(tensor.shape)}"
+                f"q, k and v must be on one device, q is on {device} and {name} on {tensor.device}"
             )
-        if tensor.device != q.device:
-            raise ValueError(
-                f"q, k and v must be on one device, q is on {q.device} and {name} on {tensor.device}"
-            )
-    _check_dtypes(q, k, v, backend)
-    _check_shapes(q, k, v, packed)
-
-
-def _check_dtypes(q, k, v, backend: str) -> None:
-    if torch.is_autocast_enabled(q.device.type):
-        return  # the op casts, and is checked by the kernel it then reaches
-    reason = backends.why_not(backend, q.dtype)
-    if reason is not None:
-        raise TypeError(reason)
-    for name, tensor in (("k", k), ("v", v)):
-        if tensor.dtype != q.dtype:
+        if tensor.dtype != dtype and not casts:
             raise TypeError(
-                f"q, k and v must have one dtype outside of autocast, q has {q.dtype} and "
+                f"q, k and v must have one dtype outside of autocast, q has {dtype} and "
                 f"{name} has {tensor.dtype}"
             )
+        if tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
+            raise ValueError(
+                f"the last dimension of {name} must be contiguous (stride 1), got stride "
+                f"{tensor.stride(-1)}: call {name}.contiguous()"
+            )
+    reason = backends.why_not(backend, dtype)
+    if reason is not None:
+        raise TypeError(reason)
+    _check_shapes(tuple(q.shape), tuple(k.shape), tuple(v.shape), packed)
 
 
-def _check_shapes(q, k, v, packed: bool) -> None:
-    if q.shape[-1] != k.shape[-1]:
+def _raise_rank(name: str, tensor, packed: bool):
+    rank, layout = (3, "[total, heads, dim]") if packed else (4, "[batch, length, heads, dim]")
+    raise ValueError(
+        f"{name} must have {rank} dimensions {layout}{' with cu_seqlens' if packed else ''}, got "
+        f"shape {tuple(tensor.shape)}"
+    )
+
+
+def _check_shapes(q_shape, k_shape, v_shape, packed: bool) -> None:
+    *_, q_heads, head_dim = q_shape
+    *_, kv_heads, key_dim = k_shape
+    if head_dim != key_dim:
+        raise ValueError(f"q and k must have one head_dim, got {head_dim} and {key_dim}")
+    if not 1 <= head_dim <= backends.MAX_DIM:
+        raise ValueError(f"head_dim must be in [1, {backends.MAX_DIM}], got {head_dim}")
+    if not 1 <= v_shape[-1] <= backends.MAX_DIM:
+        raise ValueError(f"value_dim must be in [1, {backends.MAX_DIM}], got {v_shape[-1]}")
+    if k_shape[:-1] != v_shape[:-1]:
         raise ValueError(
-            f"q and k must have one head_dim, got {q.shape[-1]} and {k.shape[-1]}"
+            f"k and v must agree in all but the last dimension, got {k_shape} and {v_shape}"
         )
-    for name, dim in (("head_dim", q.shape[-1]), ("value_dim", v.shape[-1])):
-        if not 1 <= dim <= backends.MAX_DIM:
-            raise ValueError(f"{name} must be in [1, {backends.MAX_DIM}], got {dim}")
-    if k.shape[:-1] != v.shape[:-1]:
-        raise ValueError(
-            f"k and v must agree in all but the last dimension, got {tuple(k.shape)} and "
-            f"{tuple(v.shape)}"
-        )
-    if not packed and q.shape[0] != k.shape[0]:
-        raise ValueError(f"q and k must have one batch size, got {q.shape[0]} and {k.shape[0]}")
-    q_heads, kv_heads = q.shape[-2], k.shape[-2]
+    if not packed and q_shape[0] != k_shape[0]:
+        raise ValueError(f"q and k must have one batch size, got {q_shape[0]} and {k_shape[0]}")
     if not 1 <= q_heads <= MAX_HEADS:
         raise ValueError(f"q must have 1 to {MAX_HEADS} heads, got {q_heads}")
     if kv_heads < 1 or q_heads % kv_heads:
         raise ValueError(
             f"the heads of q must be a multiple of those of k and v, got {q_heads} and {kv_heads}"
         )
-    for name, tensor in (("q", q), ("k", k), ("v", v)):
-        if tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
-            raise ValueError(
-                f"the last dimension of {name} must be contiguous (stride 1), got stride "
-                f"{tensor.stride(-1)}: call {name}.contiguous()"
-            )
 
 
 def check_cu_seqlens(q, k, cu_seqlens_q, cu_seqlens_k) -> None:

@@ -46,27 +46,23 @@ class Layout(NamedTuple):
     head_offset: int = 0
 
     def pack(self) -> list:
-        borders = (self.cu_seqlens_q, self.cu_seqlens_k)
-        pointers = [0 if border is None else border.data_ptr() for border in borders]
-        return [*self[:6], *pointers, *self[8:]]
+        if self.cu_seqlens_q is None:
+            return [*self[:6], 0, 0, *self[8:]]
+        return [*self[:6], self.cu_seqlens_q.data_ptr(), self.cu_seqlens_k.data_ptr(), *self[8:]]
 
 
 def _tensor(tensor: torch.Tensor) -> tuple:
     """Pointer and strides of [batch, rows, heads, dim] or packed [rows, heads, dim]."""
-    strides = tensor.stride()
-    if len(strides) == 4:
-        return (tensor.data_ptr(), strides[0], strides[1], strides[2])
-    return (tensor.data_ptr(), 0, strides[0], strides[1])
+    *outer, row, head, _ = tensor.stride()
+    return (tensor.data_ptr(), outer[0] if outer else 0, row, head)
 
 
 def _rows(tensor: Optional[torch.Tensor]) -> tuple:
     """Pointer and strides of [batch, heads, rows] or packed [heads, rows], rows contiguous."""
     if tensor is None:
         return NO_ROWS
-    strides = tensor.stride()
-    if len(strides) == 3:
-        return (tensor.data_ptr(), strides[0], strides[1])
-    return (tensor.data_ptr(), 0, strides[0])
+    *outer, head, _ = tensor.stride()
+    return (tensor.data_ptr(), outer[0] if outer else 0, head)
 
 
 def _problem(q, k, v, layout: Layout) -> list:

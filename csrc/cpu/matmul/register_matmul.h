@@ -40,6 +40,7 @@ class RegisterMatmul {
   static constexpr int kRowGranule = 1;   // rows of the left operand that are read together,
   static constexpr int kStepGranule = 1;  // steps that are,
   static constexpr int kLaneGranule = 1;  // and lanes
+  static constexpr bool kAnyStride = true;  // the left operand's steps need not be neighbours
 
   template <class Epilogue>
   static void multiply(LeftOperand left, int rows, RightOperand<Unit> right, int vectors,

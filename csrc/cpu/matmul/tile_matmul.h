@@ -20,6 +20,7 @@ class TileMatmul {
   static constexpr int kRowGranule = 32;
   static constexpr int kStepGranule = 16;  // pairs
   static constexpr int kLaneGranule = 32;
+  static constexpr bool kAnyStride = false;  // steps of the left operand lie side by side
 
   // Rows, lanes and steps are read up to their granules; the epilogue sees only what was asked.
   template <class Epilogue>

@@ -65,7 +65,14 @@ struct Paired {
   static LeftRoles left(const Rows<Element>& rows, Need need, Arena& arena) {
     LeftRoles roles{};
     if (need != Need::kByDim) roles.by_row = by_row(rows, arena);
-    if (need != Need::kByRow) roles.by_dim = by_dim(rows, arena);
+    if (need == Need::kByRow) return roles;
+    if constexpr (Matmul::kAnyStride) {
+      const RightOperand<Unit> pairs = lanes_are_dims(rows, arena);
+      roles.by_dim = {reinterpret_cast<const char*>(pairs.data), sizeof(Unit),
+                      pairs.stride * static_cast<ptrdiff_t>(sizeof(Unit))};
+    } else {
+      roles.by_dim = transposed(rows, arena);
+    }
     return roles;
   }
 
@@ -134,11 +141,11 @@ struct Paired {
             sizeof(Unit)};
   }
 
-  // Transposed: pairs of rows [dim][steps].
-  static LeftOperand by_dim(const Rows<Element>& rows, Arena& arena) {
+  // Pairs of rows [dim][steps].
+  static LeftOperand transposed(const Rows<Element>& rows, Arena& arena) {
     const int pairs = round_up(steps(rows.count), 16);
     const int height = round_up(rows.dim, std::max(16, Matmul::kRowGranule));
-    Unit* transposed = arena.take<Unit>(static_cast<size_t>(height) * pairs);
+    Unit* target = arena.take<Unit>(static_cast<size_t>(height) * pairs);
     for (int pair = 0; pair < pairs; pair += 16) {
       for (int dim = 0; dim < rows.dim; dim += 16) {
         __m512i block[16];
@@ -147,11 +154,11 @@ struct Paired {
         transpose(block);
 #pragma GCC unroll 16
         for (int i = 0; i < 16; ++i) {
-          _mm512_storeu_si512(transposed + (dim + i) * pairs + pair, block[i]);
+          _mm512_storeu_si512(target + (dim + i) * pairs + pair, block[i]);
         }
       }
     }
-    return {reinterpret_cast<const char*>(transposed),
+    return {reinterpret_cast<const char*>(target),
             pairs * static_cast<ptrdiff_t>(sizeof(Unit)), sizeof(Unit)};
   }
 };
