@@ -74,6 +74,7 @@ def attention(
     backend = backends.choose(backend, q.device)
     checks.check_tensors(q, k, v, backend, packed)
     checks.check_mask(mask, q.shape[-2])
+    checks.check_scale(softmax_scale)
     checks.check_positions(packed, q_start, k_start)
     if packed:
         checks.check_cu_seqlens(q, k, cu_seqlens_q, cu_seqlens_k)
@@ -100,9 +101,14 @@ def default_scale(q: torch.Tensor, softmax_scale) -> float:
     return q.shape[-1] ** -0.5 if softmax_scale is None else float(softmax_scale)
 
 
-@lru_cache(maxsize=256)
 def encode_rules(mask: Mask, q_heads: int) -> list:
     """The mask as the engines take it; csrc/api/lower_bands.h tells the order."""
+    if torch.compiler.is_compiling():  # which looks through a cache, and warns that it does
+        return _encode_rules(mask, q_heads)
+    return _cached_rules(mask, q_heads)
+
+
+def _encode_rules(mask: Mask, q_heads: int) -> list:
     rules = [mask.rule(head) for head in range(q_heads if mask.head_counts() else 1)]
     distinct = list(dict.fromkeys(rules))
     if len(distinct) > MAX_RULES:
@@ -117,3 +123,6 @@ def encode_rules(mask: Mask, q_heads: int) -> list:
     if len(distinct) > 1:
         encoded += [distinct.index(rule) for rule in rules]
     return encoded
+
+
+_cached_rules = lru_cache(maxsize=256)(_encode_rules)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import torch
+from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 
@@ -34,7 +35,11 @@ def make_autograd(forward_op, backward_op):
             return (*gradients, None, None, None)
 
     def kernel(q, k, v, cu_seqlens_q, cu_seqlens_k, *settings):
-        if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+        wants_backward = q.requires_grad or k.requires_grad or v.requires_grad
+        # Under forward-mode differentiation too: there the Function raises, since it has no jvp;
+        # the plain path would return tangents of zero.
+        forward_mode = forward_ad._current_level >= 0
+        if forward_mode or (wants_backward and torch.is_grad_enabled()):
             # The settings travel as one argument: torch looks at each argument of apply.
             return Attention.apply(q, k, v, cu_seqlens_q, cu_seqlens_k, settings)
         with torch._C._AutoDispatchBelowAutograd():

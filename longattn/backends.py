@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Which engine runs a call. `why_not` gives the reason that the error prints: one piece of code
+"""Which engine runs a call. `can_run` gives the reason that the error prints: one piece of code
 decides and explains."""
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import torch
 from longattn import native
 
 MAX_DIM = 256
+MAX_LENGTH = 2**31 - 2**16  # row indices are 32-bit, and a tile may reach beyond the last row
 CPU_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 BACKENDS = {"cpu": "cpu"}  # backend -> device type of its tensors
 
@@ -28,28 +29,26 @@ def available(device_type: str) -> tuple:
     return False, f"no engine for device type {device_type!r}; supported: 'cpu'"
 
 
-def why_not(backend: str, dtype: torch.dtype) -> Optional[str]:
-    """Why this backend cannot run tensors of this dtype, or None if it can."""
+def can_run(backend: str, dtype: torch.dtype) -> tuple:
+    """(True, "") if this backend takes tensors of this dtype, else (False, reason)."""
     usable, reason = available(BACKENDS[backend])
-    if not usable:
-        return reason
-    if dtype not in CPU_DTYPES:
+    if usable and dtype not in CPU_DTYPES:
         accepted = ", ".join(str(dtype) for dtype in CPU_DTYPES)
-        return f"q has dtype {dtype}; the {backend} backend takes {accepted}"
-    return None
+        return False, f"q has dtype {dtype}; the {backend} backend takes {accepted}"
+    return usable, reason
 
 
 def choose(backend: Optional[str], device: torch.device) -> str:
     """The backend asked for, or the one for the tensors' device."""
     if backend is None:
-        for name, device_type in BACKENDS.items():
-            if device_type == device.type:
-                return name
-        raise NotImplementedError(available(device.type)[1])
+        if device.type not in BACKENDS.values():
+            raise NotImplementedError(available(device.type)[1])
+        backend = next(name for name, kind in BACKENDS.items() if kind == device.type)
     if backend not in BACKENDS:
         raise ValueError(f"backend must be None or one of {sorted(BACKENDS)}, got {backend!r}")
     if BACKENDS[backend] != device.type:
         raise ValueError(
             f"backend {backend!r} takes tensors on {BACKENDS[backend]!r}, q is on {str(device)!r}"
         )
+    native.module()  # ImportError with what to do where it is not built
     return backend

@@ -68,8 +68,8 @@ def check_tensors(q, k, v, backend: str, packed: bool) -> None:
                 f"the last dimension of {name} must be contiguous (stride 1), got stride "
                 f"{tensor.stride(-1)}: call {name}.contiguous()"
             )
-    reason = backends.why_not(backend, dtype)
-    if reason is not None:
+    usable, reason = backends.can_run(backend, dtype)
+    if not usable:
         raise TypeError(reason)
     _check_shapes(tuple(q.shape), tuple(k.shape), tuple(v.shape), packed)
 
@@ -85,6 +85,11 @@ def _raise_rank(name: str, tensor, packed: bool):
 def _check_shapes(q_shape, k_shape, v_shape, packed: bool) -> None:
     *_, q_heads, head_dim = q_shape
     *_, kv_heads, key_dim = k_shape
+    for name, length in (("q", q_shape[-3]), ("k", k_shape[-3])):
+        if length > backends.MAX_LENGTH:
+            raise ValueError(
+                f"{name} must have at most {backends.MAX_LENGTH} rows, got {length}"
+            )
     if head_dim != key_dim:
         raise ValueError(f"q and k must have one head_dim, got {head_dim} and {key_dim}")
     if not 1 <= head_dim <= backends.MAX_DIM:
@@ -146,13 +151,22 @@ def check_positions(packed: bool, q_start, k_start) -> None:
             f"q_start and k_start cannot be given with cu_seqlens, got q_start={q_start} and "
             f"k_start={k_start}: packed sequences are aligned at their ends, each by itself"
         )
-    for name, start in (("q_start", q_start), ("k_start", k_start)):
-        if start is not None and not isinstance(start, (int, torch.SymInt)):
-            raise TypeError(f"{name} must be an integer, got {start!r}")
+    if q_start is not None and not isinstance(q_start, (int, torch.SymInt)):
+        raise TypeError(f"q_start must be an integer or None, got {q_start!r}")
+    if not isinstance(k_start, (int, torch.SymInt)):
+        raise TypeError(f"k_start must be an integer, got {k_start!r}")
+
+
+def check_scale(softmax_scale) -> None:
+    if softmax_scale is not None and not isinstance(softmax_scale, (int, float, torch.SymFloat)):
+        raise TypeError(f"softmax_scale must be a number or None, got {softmax_scale!r}")
 
 
 def check_branches(segment_lengths, dilation_rates, head_offset, accepted_offsets) -> None:
     """The lists of LongNet's branches."""
+    for name, values in (("segment_lengths", segment_lengths), ("dilation_rates", dilation_rates)):
+        if not isinstance(values, (list, tuple)):
+            raise TypeError(f"{name} must be a list or tuple of integers, got {values!r}")
     if len(segment_lengths) != len(dilation_rates) or not len(segment_lengths):
         raise ValueError(
             "segment_lengths and dilation_rates must have one length of at least 1, got "

@@ -4,12 +4,13 @@ csrc/api/attention.cpp reads them. No tensor is allocated here."""
 
 from __future__ import annotations
 
+import importlib
 from typing import NamedTuple, Optional
 
 import torch
 
 try:
-    from longattn import _native
+    _native = importlib.import_module("longattn._native")
 except ImportError as error:
     _native = None
     _import_error = error

@@ -65,6 +65,7 @@ def dilated_attention(
     if not isinstance(q, torch.Tensor):
         raise TypeError(f"q must be a torch.Tensor, got {type(q).__name__}")
     checks.check_tensors(q, k, v, backends.choose(backend, q.device), packed=False)
+    checks.check_scale(softmax_scale)
     checks.check_positions(False, q_start, k_start)
     if q_start is None:
         q_start = k_start + k.shape[1] - q.shape[1]
