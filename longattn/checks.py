@@ -8,7 +8,7 @@ import torch
 from longattn import backends
 from longattn.masks import MAX_HEADS, Mask
 
-NOT_YET = ("bias", "softcap", "sink_logits")
+MAX_POSITION = 2**61  # sums of positions and lengths stay inside 64 bits
 
 
 def reject_unknown(function: str, keywords: dict) -> None:
@@ -34,7 +34,7 @@ def check_mask(mask, q_heads: int) -> None:
     if not isinstance(mask, Mask):
         raise TypeError(
             "mask must be a longattn mask (Full, Causal, Window, Band, Groups, Prefix, or several "
-            f"joined with &), got {mask!r}"
+            f"joined with &), got {mask if isinstance(mask, (bool, int, str)) else type(mask)}"
         )
     for count in mask.head_counts():
         if count != q_heads:
@@ -151,14 +151,23 @@ def check_positions(packed: bool, q_start, k_start) -> None:
             f"q_start and k_start cannot be given with cu_seqlens, got q_start={q_start} and "
             f"k_start={k_start}: packed sequences are aligned at their ends, each by itself"
         )
-    if q_start is not None and not isinstance(q_start, (int, torch.SymInt)):
-        raise TypeError(f"q_start must be an integer or None, got {q_start!r}")
-    if not isinstance(k_start, (int, torch.SymInt)):
-        raise TypeError(f"k_start must be an integer, got {k_start!r}")
+    if q_start is not None:
+        _check_start("q_start", q_start, " or None")
+    _check_start("k_start", k_start, "")
+
+
+def _check_start(name: str, start, alternative: str) -> None:
+    if not isinstance(start, (int, torch.SymInt)) or isinstance(start, bool):
+        raise TypeError(f"{name} must be an integer{alternative}, got {start!r}")
+    if not -MAX_POSITION <= start <= MAX_POSITION:
+        raise ValueError(f"{name} must be in [{-MAX_POSITION}, {MAX_POSITION}], got {start}")
 
 
 def check_scale(softmax_scale) -> None:
-    if softmax_scale is not None and not isinstance(softmax_scale, (int, float, torch.SymFloat)):
+    numbers = (int, float, torch.SymFloat)
+    if softmax_scale is None:
+        return
+    if not isinstance(softmax_scale, numbers) or isinstance(softmax_scale, bool):
         raise TypeError(f"softmax_scale must be a number or None, got {softmax_scale!r}")
 
 

@@ -21,6 +21,14 @@ def lse_shape(q: torch.Tensor) -> tuple:
     return (*q.shape[:-3], q.shape[-2], q.shape[-3])
 
 
+def check_dtypes(**tensors) -> None:
+    """The last look before pointers are handed over: after autocast, and for calls of the op."""
+    dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
+    if len(set(dtypes.values())) > 1:
+        listed = ", ".join(f"{name} has {dtype}" for name, dtype in dtypes.items())
+        raise TypeError(f"q, k and v must have one dtype (autocast leaves float64 alone): {listed}")
+
+
 def layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start) -> list:
     """One Layout a partial. `branches`: (), or head offset followed by (length, rate) pairs."""
     q_len, kv_len = q.shape[-3], k.shape[-3]
@@ -46,6 +54,7 @@ def forward(
     q, k, v, cu_seqlens_q, cu_seqlens_k, rules, branches, softmax_scale, q_start, k_start
 ) -> tuple:
     """-> (out in q's dtype, lse in the accumulator's)."""
+    check_dtypes(q=q, k=k, v=v)
     partials = layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start)
     out_shape = (*q.shape[:-1], v.shape[-1])
     dtype = accumulator_dtype(q.dtype)
@@ -79,6 +88,7 @@ def backward(
     detach_weights,
 ) -> tuple:
     """-> (dq, dk, dv). `out` and `lse` are those of the whole op."""
+    check_dtypes(dout=dout, q=q, k=k, v=v, out=out)
     partials = layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start)
     dout = _with_contiguous_rows(dout)
     dlse = None if dlse is None else dlse.contiguous()

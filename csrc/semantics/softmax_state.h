@@ -16,7 +16,7 @@ inline constexpr double kLn2 = 0.6931471805599453094;
 template <class Real>
 struct SoftmaxState {
   Real max;  // -inf: nothing seen yet
-  Real sum;
+  Real sum;  // at least 1 as soon as a key is seen
 };
 
 // What a finished row needs: the factor of its accumulated output, and its natural-log lse.
@@ -44,8 +44,10 @@ LONGATTN_HOST_DEVICE Real exponent_reference(Real max) {
 
 template <class Real>
 LONGATTN_HOST_DEVICE Finished<Real> finish(const SoftmaxState<Real>& state) {
-  if (state.max == -INFINITY) return {Real(0), Real(-INFINITY)};
-  const double lse = (static_cast<double>(state.max) + std::log2(static_cast<double>(state.sum))) * kLn2;
+  // Not `max == -inf`: a NaN score can leave the maximum there, and must not pass for an empty row.
+  if (state.sum == Real(0)) return {Real(0), Real(-INFINITY)};
+  const double log2_sum = std::log2(static_cast<double>(state.sum));
+  const double lse = (static_cast<double>(state.max) + log2_sum) * kLn2;
   return {Real(1) / state.sum, static_cast<Real>(lse)};
 }
 

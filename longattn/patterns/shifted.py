@@ -38,12 +38,10 @@ def shifted_sparse_attention(
 
     All other arguments, the result and the errors are those of `longattn.attention`.
     """
+    Groups(group_size, causal=causal)  # raises for a wrong group_size
     q_heads = q.shape[-2]
-    shifted = q_heads - q_heads // 2
-    mask = Groups(group_size, causal=causal)  # raises for a wrong group_size
-    if shifted != q_heads:
-        shift = (0,) * (q_heads - shifted) + (group_size // 2,) * shifted
-        mask = Groups(group_size, shift=shift, causal=causal)
+    shift = (0,) * (q_heads // 2) + (group_size // 2,) * (q_heads - q_heads // 2)
+    mask = Groups(group_size, shift=shift, causal=causal)
     return attention(
         q,
         k,

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What every public function means, in dense PyTorch: the definition to read and to test against.
+
+Same names, same signatures, any device. Scores are held as one [q_len, kv_len] matrix a head and
+everything is computed in the dtype of the inputs: float64 in is an oracle, bfloat16 in shows the
+error that honest eager code makes. Gradients come from ordinary autograd.
+
+One rule of exactness: a query that sees no key has out = 0, lse = -inf and sends no gradient.
+"""
+
+import math
+
+import torch
+
+from . import masks
+
+
+def visible(mask, q_positions, k_positions, head=0):
+    """Which keys `head` sees under `mask`: a bool tensor [q_len, kv_len].
+
+    Positions are int64 tensors. This states the definitions of the masks, one line each; the
+    engines go by `mask.rule(head)` instead, and the tests compare the two.
+    """
+
+    def of(value):
+        return value[head] if isinstance(value, tuple) else value
+
+    i, j = q_positions[:, None], k_positions[None, :]
+    distance = i - j
+    everything = torch.ones_like(distance, dtype=torch.bool)
+    if isinstance(mask, masks.Full):
+        return everything
+    if isinstance(mask, masks.Causal):
+        return distance >= 0
+    if isinstance(mask, masks.Window):
+        return (distance >= 0) & ((distance < of(mask.size)) | (j < of(mask.sink_tokens)))
+    if isinstance(mask, masks.Band):
+        left, right = of(mask.left), of(mask.right)
+        near = everything if left is None else (distance <= left) | (j < of(mask.sink_tokens))
+        return near if right is None else near & (distance >= -right)
+    if isinstance(mask, masks.Groups):
+        size, shift = of(mask.size), of(mask.shift)
+        together = (i - shift) // size == (j - shift) // size  # // rounds down, also below zero
+        return together & (distance >= 0) if mask.causal else together
+    if isinstance(mask, masks.Prefix):
+        return (j < of(mask.length)) | (distance >= 0)
+    if isinstance(mask, masks.Intersection):
+        first = visible(mask.first, q_positions, k_positions, head)
+        return first & visible(mask.second, q_positions, k_positions, head)
+    raise TypeError(f"reference.visible knows the masks of longattn.masks, got {mask!r}")
+
+
+def attention(
+    q,
+    k,
+    v,
+    mask,
+    *,
+    bias=None,
+    softmax_scale=None,
+    softcap=None,
+    sink_logits=None,
+    q_start=None,
+    k_start=0,
+    cu_seqlens_q=None,
+    cu_seqlens_k=None,
+    return_lse=False,
+    deterministic=None,
+    backend=None,
+):
+    """softmax(softmax_scale * q k^T over the visible keys) v, and the log of its denominator.
+
+    q [batch, q_len, q_heads, head_dim], k [batch, kv_len, kv_heads, head_dim],
+    v [batch, kv_len, kv_heads, value_dim] -> out [batch, q_len, q_heads, value_dim],
+    lse [batch, q_heads, q_len]. Query head h reads key head h // (q_heads / kv_heads).
+    Packed sequences drop the batch dimension: q [total_q, q_heads, head_dim], lse [q_heads,
+    total_q]; each sequence is an attention of its own.
+    """
+    _refuse(bias=bias, softcap=softcap, sink_logits=sink_logits)
+    if cu_seqlens_q is None and cu_seqlens_k is None:
+        i, j = _positions(q, k, q_start, k_start)
+        counts = _per_head(q, lambda head: visible(mask, i, j, head))
+        out, lse = _attend(q, k, v, counts, softmax_scale)
+        return (out, lse) if return_lse else out
+
+    if q_start is not None or k_start != 0:
+        raise ValueError("packed sequences have their own positions: leave q_start and k_start out")
+    ends_q, ends_k = cu_seqlens_q.tolist(), cu_seqlens_k.tolist()  # one given means both
+    outs = [v.new_zeros(0, q.shape[1], v.shape[-1])]
+    lses = [v.new_zeros(q.shape[1], 0, dtype=_lse_dtype(q))]
+    for s in range(len(ends_q) - 1):
+        rows, keys = slice(ends_q[s], ends_q[s + 1]), slice(ends_k[s], ends_k[s + 1])
+        out, lse = attention(
+            q[None, rows],
+            k[None, keys],
+            v[None, keys],
+            mask,
+            softmax_scale=softmax_scale,
+            return_lse=True,
+        )
+        outs.append(out[0])
+        lses.append(lse[0])
+    out, lse = torch.cat(outs), torch.cat(lses, dim=-1)
+    return (out, lse) if return_lse else out
+
+
+def lambda_attention(
+    q,
+    k,
+    v,
+    *,
+    window,
+    sink_tokens,
+    bias=None,
+    softmax_scale=None,
+    softcap=None,
+    sink_logits=None,
+    q_start=None,
+    k_start=0,
+    cu_seqlens_q=None,
+    cu_seqlens_k=None,
+    return_lse=False,
+    deterministic=None,
+    backend=None,
+):
+    """The lambda-shaped mask: the last `window` keys and the first `sink_tokens` of the sequence.
+
+    LM-Infinite (Han et al., arXiv:2308.16137), StreamingLLM (Xiao et al., arXiv:2309.17453);
+    q and k come already rotated.
+    """
+    return attention(
+        q,
+        k,
+        v,
+        masks.Window(window, sink_tokens=sink_tokens),
+        bias=bias,
+        softmax_scale=softmax_scale,
+        softcap=softcap,
+        sink_logits=sink_logits,
+        q_start=q_start,
+        k_start=k_start,
+        cu_seqlens_q=cu_seqlens_q,
+        cu_seqlens_k=cu_seqlens_k,
+        return_lse=return_lse,
+    )
+
+
+def shifted_sparse_attention(
+    q,
+    k,
+    v,
+    group_size,
+    *,
+    causal=True,
+    bias=None,
+    softmax_scale=None,
+    softcap=None,
+    sink_logits=None,
+    q_start=None,
+    k_start=0,
+    cu_seqlens_q=None,
+    cu_seqlens_k=None,
+    return_lse=False,
+    deterministic=None,
+    backend=None,
+):
+    """LongLoRA's shifted sparse attention (Chen et al., arXiv:2309.12307), without wrap-around.
+
+    Attention within groups of `group_size` keys; the second half of the query heads has its group
+    boundaries moved by half a group, so that information crosses them.
+    """
+    heads = q.shape[-2]
+    shift = (0,) * (heads // 2) + (group_size // 2,) * (heads - heads // 2)
+    return attention(
+        q,
+        k,
+        v,
+        masks.Groups(group_size, shift=shift, causal=causal),
+        bias=bias,
+        softmax_scale=softmax_scale,
+        softcap=softcap,
+        sink_logits=sink_logits,
+        q_start=q_start,
+        k_start=k_start,
+        cu_seqlens_q=cu_seqlens_q,
+        cu_seqlens_k=cu_seqlens_k,
+        return_lse=return_lse,
+    )
+
+
+def dilated_attention(
+    q,
+    k,
+    v,
+    segment_lengths,
+    dilation_rates,
+    *,
+    causal=True,
+    head_offset="mod",
+    detach_weights=False,
+    bias=None,
+    softmax_scale=None,
+    softcap=None,
+    sink_logits=None,
+    q_start=None,
+    k_start=0,
+    cu_seqlens_q=None,
+    cu_seqlens_k=None,
+    return_lse=False,
+    deterministic=None,
+    backend=None,
+):
+    """LongNet's dilated attention (Ding et al., arXiv:2307.02486).
+
+    Each branch (segment length, dilation rate) is an attention over a sparse pattern; branches are
+    mixed by the softmax of their lse. That equals one softmax over all keys in which a key shown
+    by c branches counts c times: softmax(scores + ln c). detach_weights=True is torchscale's
+    gradient: the mixing weights are constants there.
+    """
+    _refuse(bias=bias, softcap=softcap, sink_logits=sink_logits)
+    _refuse(cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k)
+    i, j = _positions(q, k, q_start, k_start)
+    branches = [
+        _per_head(
+            q, lambda h, w=w, r=r: _dilated(w, r, _offset(head_offset, h, q, r), causal, i, j)
+        )
+        for w, r in zip(segment_lengths, dilation_rates, strict=True)
+    ]
+    out, lse = _attend(q, k, v, sum(pattern.int() for pattern in branches), softmax_scale)
+    if detach_weights:
+        partials = [_attend(q, k, v, pattern, softmax_scale) for pattern in branches]
+        weights, _ = _mixing_weights([branch_lse for _, branch_lse in partials])
+        out = _mix([branch_out for branch_out, _ in partials], weights.detach())
+    return (out, lse) if return_lse else out
+
+
+def merge_partials(outs, lses):
+    """Attention over a union of key sets, from (out, lse) over each of the sets.
+
+    outs: a sequence of [..., q_len, q_heads, dim]; lses: of [..., q_heads, q_len].
+    lse = ln sum_a e^lse_a and out = sum_a e^(lse_a - lse) out_a.
+    """
+    weights, lse = _mixing_weights(lses)
+    return _mix(outs, weights), lse
+
+
+def _dilated(segment_length, rate, offset, causal, q_positions, k_positions):
+    """The pattern of one branch: in each segment (from position 0) one residue class."""
+    i, j = q_positions[:, None], k_positions[None, :]
+    together = i // segment_length == j // segment_length
+    covered = (i % segment_length % rate == offset) & (j % segment_length % rate == offset)
+    return together & covered & (i >= j) if causal else together & covered
+
+
+def _offset(head_offset, head, q, rate):
+    if head_offset == "mod":  # the paper
+        return head % rate
+    if head_offset == "blocks":  # torchscale: contiguous blocks of heads share an offset
+        return head // math.ceil(q.shape[2] / rate)
+    raise ValueError(f"head_offset must be 'mod' or 'blocks', got {head_offset!r}")
+
+
+def _attend(q, k, v, counts, softmax_scale):
+    """(out, lse) of softmax(scores + ln counts); counts [q_heads, q_len, kv_len], 0 hides a key."""
+    group = q.shape[2] // k.shape[2]
+    k, v = k.repeat_interleave(group, dim=2), v.repeat_interleave(group, dim=2)
+    scale = q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale
+    scores = torch.einsum("bihd,bjhd->bhij", q, k) * scale
+    hidden = counts == 0
+    scores = scores + counts.to(scores.dtype).clamp(min=1).log()
+    # Rows that see nothing go through softmax as zeros and are cleared afterwards: a row of -inf
+    # would be NaN, and its gradient would stay NaN behind any mask.
+    sees_nothing = hidden.all(dim=-1)
+    scores = scores.masked_fill(hidden & ~sees_nothing[..., None], -math.inf)
+    scores = scores.masked_fill(sees_nothing[..., None], 0.0)
+    weights = scores.softmax(dim=-1).masked_fill(hidden, 0.0)
+    out = torch.einsum("bhij,bjhd->bihd", weights, v)
+    lse = scores.to(_lse_dtype(q)).logsumexp(dim=-1).masked_fill(sees_nothing, -math.inf)
+    return out, lse
+
+
+def _mixing_weights(lses):
+    """e^(lse_a - lse) of each partial, 0 where all are empty, and lse, their sum's logarithm."""
+    stacked = torch.stack(torch.broadcast_tensors(*lses))
+    empty = (stacked == -math.inf).all(dim=0)
+    stacked = stacked.masked_fill(empty, 0.0)
+    weights = stacked.softmax(dim=0).masked_fill(empty, 0.0)
+    return weights, stacked.logsumexp(dim=0).masked_fill(empty, -math.inf)
+
+
+def _mix(outs, weights):
+    dtype = torch.stack([out.new_zeros(()) for out in outs]).dtype
+    mixed = sum(
+        out * weight.transpose(-1, -2).unsqueeze(-1)  # [..., heads, rows] -> [..., rows, heads, 1]
+        for out, weight in zip(outs, weights, strict=True)
+    )
+    return mixed.to(dtype)
+
+
+def _positions(q, k, q_start, k_start):
+    """Positions of queries and keys; by default the last query stands at the last key."""
+    q_len, kv_len = q.shape[1], k.shape[1]
+    if q_start is None:
+        q_start = k_start + kv_len - q_len
+    i = q_start + torch.arange(q_len, device=q.device)
+    j = k_start + torch.arange(kv_len, device=q.device)
+    return i, j
+
+
+def _per_head(q, pattern):
+    return torch.stack([pattern(head) for head in range(q.shape[2])])
+
+
+def _lse_dtype(q):
+    return torch.float64 if q.dtype == torch.float64 else torch.float32
+
+
+def _refuse(**arguments):
+    for name, value in arguments.items():
+        if value is not None:
+            raise NotImplementedError(f"{name} is not supported here, leave it out; got {value!r}")
