@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The way into the native module: tensors become one flat pack of integers, in the order that
-csrc/api/attention.cpp reads them. No tensor is allocated here."""
+csrc/api/calls.cpp reads them. No tensor is allocated here."""
 
 from __future__ import annotations
 

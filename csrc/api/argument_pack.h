@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "cpu/kernels.h"
+#include "semantics/element_type.h"
 #include "semantics/problem.h"
 
 namespace longattn::api {

@@ -4,14 +4,11 @@
 
 #include <cstdint>
 
+#include "semantics/element_type.h"
 #include "semantics/problem.h"
 #include "semantics/sequence.h"
 
 namespace longattn {
-
-enum class ElementType : int32_t { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };
-
-inline constexpr int kElementTypes = 4;
 
 // One tile of queries of one head. Both return the number of tiles visited.
 using ForwardKernel = int64_t (*)(const ForwardProblem&, const Sequence&, int32_t head,

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "api/bind_cpu.h"
+
+#include <pybind11/stl.h>
+
+#include "api/argument_pack.h"
+#include "api/calls.h"
+#include "cpu/engine.h"
+#include "cpu/select_isa.h"
+#include "cpu/tile_sizes.h"
+
+namespace longattn {
+
+namespace {
+
+using api::Integers;
+
+void forward(const Integers& pack, const Integers& rules, double softmax_scale) {
+  api::Call<ForwardProblem> call;
+  api::read_forward(pack, rules, softmax_scale, call);
+  cpu::forward(call.problem, call.type, static_cast<int>(call.executor));
+}
+
+void backward(const Integers& pack, const Integers& rules, double softmax_scale) {
+  api::Call<BackwardProblem> call;
+  api::read_backward(pack, rules, softmax_scale, call);
+  cpu::backward(call.problem, call.type, static_cast<int>(call.executor));
+}
+
+void row_dot(const Integers& pack) {
+  const api::RowDotCall call = api::read_row_dot(pack);
+  cpu::row_dot(call.problem, call.type, static_cast<int>(call.executor));
+}
+
+int32_t backward_slices(const Integers& values) {
+  api::ArgumentPack pack(values);
+  const SequenceLayout layout = pack.layout();
+  const int32_t kv_heads = pack.small();
+  pack.expect_end();
+  return cpu::backward_slices(layout, kv_heads);
+}
+
+}  // namespace
+
+void bind_cpu(pybind11::module_& module) {
+  using WithoutGil = pybind11::call_guard<pybind11::gil_scoped_release>;
+  module.def("forward", &forward, WithoutGil());
+  module.def("backward", &backward, WithoutGil());
+  module.def("row_dot", &row_dot, WithoutGil());
+  module.def("backward_slices", &backward_slices);
+  module.def("visited_tiles", &cpu::take_visited_tiles);
+  module.def("isa", &cpu::chosen_isa);
+  module.def("compiled_isas", &cpu::compiled_isas);
+  module.def("supported_isas", &cpu::supported_isas);
+  module.def("tile_sizes", [] { return pybind11::make_tuple(kQueryTile, kKeyTile); });
+}
+
+}  // namespace longattn

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "api/calls.h"
+
+#include "api/argument_pack.h"
+#include "api/lower_bands.h"
+
+namespace longattn::api {
+
+namespace {
+
+template <class ProblemType>
+void read_common(ArgumentPack& pack, const Integers& rules, double softmax_scale,
+                 Call<ProblemType>& call) {
+  call.type = pack.element_type();
+  call.executor = pack.integer();
+  Problem& problem = call.problem;
+  problem.q = pack.tensor();
+  problem.k = pack.tensor();
+  problem.v = pack.tensor();
+  problem.layout = pack.layout();
+  problem.q_heads = pack.small();
+  problem.kv_heads = pack.small();
+  problem.head_dim = pack.small();
+  problem.value_dim = pack.small();
+  problem.softmax_scale = softmax_scale;
+  // A dilated view's band is said in rows of the view, whatever their position.
+  const bool positions = problem.layout.split == Split::kBatch;
+  lower_bands(rules, positions ? problem.layout.k_start : 0, problem.q_heads, call.bands);
+  problem.bands = &call.bands;
+}
+
+}  // namespace
+
+void read_forward(const Integers& values, const Integers& rules, double softmax_scale,
+                  Call<ForwardProblem>& call) {
+  ArgumentPack pack(values);
+  read_common(pack, rules, softmax_scale, call);
+  call.problem.out = pack.tensor();
+  call.problem.lse = pack.row();
+  call.problem.merge = pack.integer() != 0;
+  pack.expect_end();
+}
+
+void read_backward(const Integers& values, const Integers& rules, double softmax_scale,
+                   Call<BackwardProblem>& call) {
+  ArgumentPack pack(values);
+  read_common(pack, rules, softmax_scale, call);
+  call.problem.dout = pack.tensor();
+  call.problem.lse = pack.row();
+  call.problem.delta = pack.row();
+  call.problem.dq = pack.tensor();
+  call.problem.dk = pack.tensor();
+  call.problem.dv = pack.tensor();
+  call.problem.dk_slice_stride = pack.integer();
+  call.problem.dv_slice_stride = pack.integer();
+  call.problem.slices = pack.small();
+  pack.expect_end();
+}
+
+RowDotCall read_row_dot(const Integers& values) {
+  ArgumentPack pack(values);
+  RowDotCall call{};
+  call.type = pack.element_type();
+  call.executor = pack.integer();
+  call.problem.dout = pack.tensor();
+  call.problem.out = pack.tensor();
+  call.problem.dlse = pack.row();
+  call.problem.delta = pack.row();
+  call.problem.batch = pack.integer();
+  call.problem.q_len = pack.integer();
+  call.problem.q_heads = pack.small();
+  call.problem.value_dim = pack.small();
+  call.problem.out_is_accumulator = pack.integer() != 0;
+  pack.expect_end();
+  return call;
+}
+
+}  // namespace longattn::api

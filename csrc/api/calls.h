@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A call of an engine, read from the packs that longattn/native.py writes.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "semantics/element_type.h"
+#include "semantics/problem.h"
+
+namespace longattn::api {
+
+using Integers = std::vector<int64_t>;
+
+// `bands` is what the problem's pointer points to: a call is not copied.
+template <class ProblemType>
+struct Call {
+  ElementType type;
+  int64_t executor;  // CPU: number of threads; CUDA: the stream's handle
+  ProblemType problem{};
+  BandTable bands;
+
+  Call() = default;
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+};
+
+struct RowDotCall {
+  ElementType type;
+  int64_t executor;
+  RowDotProblem problem;
+};
+
+void read_forward(const Integers& pack, const Integers& rules, double softmax_scale,
+                  Call<ForwardProblem>& call);
+void read_backward(const Integers& pack, const Integers& rules, double softmax_scale,
+                   Call<BackwardProblem>& call);
+RowDotCall read_row_dot(const Integers& pack);
+
+}  // namespace longattn::api
