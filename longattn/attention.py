@@ -93,6 +93,7 @@ def attention(
         q_start,
         k_start,
         False,
+        backend.name,
     )
     return (out, lse) if return_lse else out
 

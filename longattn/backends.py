@@ -4,16 +4,41 @@ decides and explains."""
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import torch
 
 from longattn import native
 
-MAX_DIM = 256
 MAX_LENGTH = 2**31 - 2**16  # row indices are 32-bit, and a tile may reach beyond the last row
-CPU_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-BACKENDS = {"cpu": "cpu"}  # backend -> device type of its tensors
+
+
+class Backend(NamedTuple):
+    name: str
+    device_type: str  # of the tensors that it takes
+    engine: native.Engine
+    dtypes: tuple
+    max_dim: int  # of head_dim and value_dim
+
+
+_backends = {
+    "cpu": Backend(
+        "cpu",
+        "cpu",
+        native.cpu,
+        (torch.float16, torch.bfloat16, torch.float32, torch.float64),
+        256,
+    )
+}
+
+
+def register(backend: Backend) -> None:
+    """Adds a backend, to be asked for by its name."""
+    _backends[backend.name] = backend
+
+
+def get(name: str) -> Backend:
+    return _backends[name]
 
 
 def available(device_type: str) -> tuple:
@@ -29,26 +54,26 @@ def available(device_type: str) -> tuple:
     return False, f"no engine for device type {device_type!r}; supported: 'cpu'"
 
 
-def can_run(backend: str, dtype: torch.dtype) -> tuple:
+def can_run(backend: Backend, dtype: torch.dtype) -> tuple:
     """(True, "") if this backend takes tensors of this dtype, else (False, reason)."""
-    usable, reason = available(BACKENDS[backend])
-    if usable and dtype not in CPU_DTYPES:
-        accepted = ", ".join(str(dtype) for dtype in CPU_DTYPES)
-        return False, f"q has dtype {dtype}; the {backend} backend takes {accepted}"
-    return usable, reason
+    if dtype in backend.dtypes:
+        return True, ""
+    accepted = ", ".join(str(dtype) for dtype in backend.dtypes)
+    return False, f"q has dtype {dtype}; the {backend.name} backend takes {accepted}"
 
 
-def choose(backend: Optional[str], device: torch.device) -> str:
+def choose(name: Optional[str], device: torch.device) -> Backend:
     """The backend asked for, or the one for the tensors' device."""
-    if backend is None:
-        if device.type not in BACKENDS.values():
-            raise NotImplementedError(available(device.type)[1])
-        backend = next(name for name, kind in BACKENDS.items() if kind == device.type)
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be None or one of {sorted(BACKENDS)}, got {backend!r}")
-    if BACKENDS[backend] != device.type:
+    if name is None:
+        name = device.type
+        if name not in _backends:
+            raise NotImplementedError(available(name)[1])
+    if name not in _backends:
+        raise ValueError(f"backend must be None or one of {sorted(_backends)}, got {name!r}")
+    backend = _backends[name]
+    if backend.device_type != device.type:
         raise ValueError(
-            f"backend {backend!r} takes tensors on {BACKENDS[backend]!r}, q is on {str(device)!r}"
+            f"backend {name!r} takes tensors on {backend.device_type!r}, q is on {str(device)!r}"
         )
-    native.module()  # ImportError with what to do where it is not built
+    backend.engine.module()  # ImportError with what to do where it is not built
     return backend

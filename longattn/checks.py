@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from longattn import backends
+from longattn.backends import MAX_LENGTH, Backend, can_run
 from longattn.masks import MAX_HEADS, Mask
 
 MAX_POSITION = 2**61  # sums of positions and lengths stay inside 64 bits
@@ -44,7 +44,7 @@ def check_mask(mask, q_heads: int) -> None:
             )
 
 
-def check_tensors(q, k, v, backend: str, packed: bool) -> None:
+def check_tensors(q, k, v, backend: Backend, packed: bool) -> None:
     """Types, ranks, devices, dtypes and shapes of q, k and v."""
     rank = 3 if packed else 4
     device, dtype = q.device, q.dtype
@@ -68,10 +68,10 @@ def check_tensors(q, k, v, backend: str, packed: bool) -> None:
                 f"the last dimension of {name} must be contiguous (stride 1), got stride "
                 f"{tensor.stride(-1)}: call {name}.contiguous()"
             )
-    usable, reason = backends.can_run(backend, dtype)
+    usable, reason = can_run(backend, dtype)
     if not usable:
         raise TypeError(reason)
-    _check_shapes(tuple(q.shape), tuple(k.shape), tuple(v.shape), packed)
+    _check_shapes(tuple(q.shape), tuple(k.shape), tuple(v.shape), packed, backend.max_dim)
 
 
 def _raise_rank(name: str, tensor, packed: bool):
@@ -82,20 +82,18 @@ def _raise_rank(name: str, tensor, packed: bool):
     )
 
 
-def _check_shapes(q_shape, k_shape, v_shape, packed: bool) -> None:
+def _check_shapes(q_shape, k_shape, v_shape, packed: bool, max_dim: int) -> None:
     *_, q_heads, head_dim = q_shape
     *_, kv_heads, key_dim = k_shape
     for name, length in (("q", q_shape[-3]), ("k", k_shape[-3])):
-        if length > backends.MAX_LENGTH:
-            raise ValueError(
-                f"{name} must have at most {backends.MAX_LENGTH} rows, got {length}"
-            )
+        if length > MAX_LENGTH:
+            raise ValueError(f"{name} must have at most {MAX_LENGTH} rows, got {length}")
     if head_dim != key_dim:
         raise ValueError(f"q and k must have one head_dim, got {head_dim} and {key_dim}")
-    if not 1 <= head_dim <= backends.MAX_DIM:
-        raise ValueError(f"head_dim must be in [1, {backends.MAX_DIM}], got {head_dim}")
-    if not 1 <= v_shape[-1] <= backends.MAX_DIM:
-        raise ValueError(f"value_dim must be in [1, {backends.MAX_DIM}], got {v_shape[-1]}")
+    if not 1 <= head_dim <= max_dim:
+        raise ValueError(f"head_dim must be in [1, {max_dim}], got {head_dim}")
+    if not 1 <= v_shape[-1] <= max_dim:
+        raise ValueError(f"value_dim must be in [1, {max_dim}], got {v_shape[-1]}")
     if k_shape[:-1] != v_shape[:-1]:
         raise ValueError(
             f"k and v must agree in all but the last dimension, got {k_shape} and {v_shape}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from longattn import checks, native
+from longattn import backends, checks, native
 from longattn.native import Layout
 
 
@@ -51,9 +51,10 @@ def layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start) -> lis
 
 
 def forward(
-    q, k, v, cu_seqlens_q, cu_seqlens_k, rules, branches, softmax_scale, q_start, k_start
+    q, k, v, cu_seqlens_q, cu_seqlens_k, rules, branches, softmax_scale, q_start, k_start, backend
 ) -> tuple:
     """-> (out in q's dtype, lse in the accumulator's)."""
+    engine = backends.get(backend).engine
     check_dtypes(q=q, k=k, v=v)
     partials = layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start)
     out_shape = (*q.shape[:-1], v.shape[-1])
@@ -61,12 +62,12 @@ def forward(
     if not branches:
         out = q.new_empty(out_shape)
         lse = q.new_empty(lse_shape(q), dtype=dtype)
-        native.forward(q, k, v, partials[0], rules, softmax_scale, out, lse, merge=False)
+        engine.forward(q, k, v, partials[0], rules, softmax_scale, out, lse, merge=False)
         return out, lse
     out = q.new_zeros(out_shape, dtype=dtype)
     lse = q.new_full(lse_shape(q), float("-inf"), dtype=dtype)
     for layout in partials:
-        native.forward(q, k, v, layout, rules, softmax_scale, out, lse, merge=True)
+        engine.forward(q, k, v, layout, rules, softmax_scale, out, lse, merge=True)
     return out.to(q.dtype), lse
 
 
@@ -86,35 +87,32 @@ def backward(
     q_start,
     k_start,
     detach_weights,
+    backend,
 ) -> tuple:
     """-> (dq, dk, dv). `out` and `lse` are those of the whole op."""
+    engine = backends.get(backend).engine
     check_dtypes(dout=dout, q=q, k=k, v=v, out=out)
     partials = layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start)
     dout = _with_contiguous_rows(dout)
     dlse = None if dlse is None else dlse.contiguous()
     dtype = lse.dtype
-    slices = max(native.backward_slices(layout, k.shape[-2]) for layout in partials)
-    dq = q.new_zeros(q.shape, dtype=dtype)
-    dk = k.new_zeros((slices, *k.shape), dtype=dtype)
-    dv = v.new_zeros((slices, *v.shape), dtype=dtype)
+    dq, dk, dv = (tensor.new_zeros(tensor.shape, dtype=dtype) for tensor in (q, k, v))
     delta = torch.empty_like(lse)
     if not detach_weights:
-        native.row_dot(dout, out, dlse, delta)
+        engine.row_dot(dout, out, dlse, delta)
     for layout in partials:
         if detach_weights:
             # Each branch keeps its own delta: its weight in the mixture is a constant.
             branch_out = out.new_zeros(out.shape, dtype=dtype)
             branch_lse = torch.full_like(lse, float("-inf"))
-            native.forward(
+            engine.forward(
                 q, k, v, layout, rules, softmax_scale, branch_out, branch_lse, merge=True
             )
-            native.row_dot(dout, branch_out, dlse, delta)
-        native.backward(q, k, v, layout, rules, softmax_scale, dout, lse, delta, dq, dk, dv)
-    return dq.to(q.dtype), _sum_slices(dk).to(k.dtype), _sum_slices(dv).to(v.dtype)
-
-
-def _sum_slices(gradient: torch.Tensor) -> torch.Tensor:
-    return gradient[0] if gradient.shape[0] == 1 else gradient.sum(0)
+            engine.row_dot(dout, branch_out, dlse, delta)
+        problem = (q, k, v, layout, rules, softmax_scale)
+        workspace = q.new_empty(engine.backward_workspace(*problem), dtype=dtype)
+        engine.backward(*problem, dout, lse, delta, dq, dk, dv, workspace)
+    return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)
 
 
 def _with_contiguous_rows(tensor: torch.Tensor) -> torch.Tensor:

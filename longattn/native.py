@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The way into the native module: tensors become one flat pack of integers, in the order that
+"""The way into native modules: tensors become one flat pack of integers, in the order that
 csrc/api/calls.cpp reads them. No tensor is allocated here."""
 
 from __future__ import annotations
 
 import importlib
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 import torch
 
@@ -52,6 +52,70 @@ class Layout(NamedTuple):
         return [*self[:6], self.cu_seqlens_q.data_ptr(), self.cu_seqlens_k.data_ptr(), *self[8:]]
 
 
+class Engine(NamedTuple):
+    """One native engine. Results are tensors of the caller, in the accumulator's dtype but for
+    the out of a forward pass that does not merge."""
+
+    module: Callable  # -> the native module that holds it
+    executor: Callable  # of a tensor -> number of threads, or the handle of a stream
+
+    def _problem(self, q, k, v, layout: Layout) -> list:
+        return [
+            ELEMENT_TYPES[q.dtype],
+            self.executor(q),
+            *_tensor(q),
+            *_tensor(k),
+            *_tensor(v),
+            *layout.pack(),
+            q.shape[-2],
+            k.shape[-2],
+            q.shape[-1],
+            v.shape[-1],
+        ]
+
+    def forward(self, q, k, v, layout, rules, softmax_scale, out, lse, *, merge: bool) -> None:
+        """Writes out and lse, or merges with the partial that they hold."""
+        pack = [*self._problem(q, k, v, layout), *_tensor(out), *_rows(lse), merge]
+        self.module().forward(pack, rules, softmax_scale)
+
+    def row_dot(self, dout, out, dlse, delta) -> None:
+        """delta = rowsum(dout * out) - dlse; out in dout's dtype or in the accumulator's."""
+        pack = [
+            ELEMENT_TYPES[dout.dtype],
+            self.executor(dout),
+            *_tensor(dout),
+            *_tensor(out),
+            *_rows(dlse),
+            *_rows(delta),
+            1 if dout.dim() == 3 else dout.shape[0],
+            *dout.shape[-3:],
+            out.dtype != dout.dtype,
+        ]
+        self.module().row_dot(pack)
+
+    def backward_workspace(self, q, k, v, layout, rules, softmax_scale) -> int:
+        """How many numbers of the accumulator's dtype `backward` wants as its workspace."""
+        return self.module().backward_workspace(
+            self._problem(q, k, v, layout), rules, softmax_scale
+        )
+
+    def backward(
+        self, q, k, v, layout, rules, softmax_scale, dout, lse, delta, dq, dk, dv, workspace
+    ) -> None:
+        """Adds to dq, dk and dv."""
+        pack = [
+            *self._problem(q, k, v, layout),
+            *_tensor(dout),
+            *_rows(lse),
+            *_rows(delta),
+            *_tensor(dq),
+            *_tensor(dk),
+            *_tensor(dv),
+            workspace.data_ptr(),
+        ]
+        self.module().backward(pack, rules, softmax_scale)
+
+
 def _tensor(tensor: torch.Tensor) -> tuple:
     """Pointer and strides of [batch, rows, heads, dim] or packed [rows, heads, dim]."""
     *outer, row, head, _ = tensor.stride()
@@ -66,64 +130,7 @@ def _rows(tensor: Optional[torch.Tensor]) -> tuple:
     return (tensor.data_ptr(), outer[0] if outer else 0, head)
 
 
-def _problem(q, k, v, layout: Layout) -> list:
-    heads = (q.shape[-2], k.shape[-2], q.shape[-1], v.shape[-1])
-    return [
-        ELEMENT_TYPES[q.dtype],
-        torch.get_num_threads(),
-        *_tensor(q),
-        *_tensor(k),
-        *_tensor(v),
-        *layout.pack(),
-        *heads,
-    ]
-
-
-def forward(q, k, v, layout: Layout, rules, softmax_scale, out, lse, *, merge: bool) -> None:
-    """Writes out and lse, or merges with the partial that they hold (then in float32/float64)."""
-    pack = [*_problem(q, k, v, layout), *_tensor(out), *_rows(lse), merge]
-    module().forward(pack, rules, softmax_scale)
-
-
-def row_dot(dout, out, dlse, delta) -> None:
-    """delta = rowsum(dout * out) - dlse; out in dout's dtype or in the accumulator's."""
-    packed = dout.dim() == 3
-    pack = [
-        ELEMENT_TYPES[dout.dtype],
-        torch.get_num_threads(),
-        *_tensor(dout),
-        *_tensor(out),
-        *_rows(dlse),
-        *_rows(delta),
-        1 if packed else dout.shape[0],
-        dout.shape[-3],
-        dout.shape[-2],
-        dout.shape[-1],
-        out.dtype != dout.dtype,
-    ]
-    module().row_dot(pack)
-
-
-def backward_slices(layout: Layout, kv_heads: int) -> int:
-    """How many dk and dv buffers the backward pass wants (see csrc/cpu/engine.h)."""
-    return module().backward_slices([*layout.pack(), kv_heads])
-
-
-def backward(q, k, v, layout: Layout, rules, softmax_scale, dout, lse, delta, dq, dk, dv) -> None:
-    """Adds to dq [like q] and to dk, dv [slices, like k and v], all in the accumulator's dtype."""
-    pack = [
-        *_problem(q, k, v, layout),
-        *_tensor(dout),
-        *_rows(lse),
-        *_rows(delta),
-        *_tensor(dq),
-        *_tensor(dk[0]),
-        *_tensor(dv[0]),
-        dk.stride(0),
-        dv.stride(0),
-        dk.shape[0],
-    ]
-    module().backward(pack, rules, softmax_scale)
+cpu = Engine(module, lambda tensor: torch.get_num_threads())
 
 
 def visited_tiles() -> int:

@@ -15,7 +15,7 @@ library = torch.library.Library("longattn", "DEF")
 
 _COMMON = (
     "Tensor? cu_seqlens_q, Tensor? cu_seqlens_k, int[] rules, int[] branches, "
-    "float softmax_scale, SymInt q_start, SymInt k_start, bool detach_weights"
+    "float softmax_scale, SymInt q_start, SymInt k_start, bool detach_weights, str backend"
 )
 library.define(f"attention(Tensor q, Tensor k, Tensor v, {_COMMON}) -> (Tensor out, Tensor lse)")
 library.define(
@@ -28,8 +28,8 @@ attention_backward = torch.ops.longattn.attention_backward.default
 
 
 def _attention_cpu(q, k, v, *common):
-    *arguments, _detach_weights = common
-    return engine.forward(q, k, v, *arguments)
+    *arguments, _detach_weights, backend = common
+    return engine.forward(q, k, v, *arguments, backend)
 
 
 library.impl("attention", _attention_cpu, "CPU")

@@ -3,7 +3,6 @@
 
 #include <pybind11/stl.h>
 
-#include "api/argument_pack.h"
 #include "api/calls.h"
 #include "cpu/engine.h"
 #include "cpu/select_isa.h"
@@ -32,12 +31,10 @@ void row_dot(const Integers& pack) {
   cpu::row_dot(call.problem, call.type, static_cast<int>(call.executor));
 }
 
-int32_t backward_slices(const Integers& values) {
-  api::ArgumentPack pack(values);
-  const SequenceLayout layout = pack.layout();
-  const int32_t kv_heads = pack.small();
-  pack.expect_end();
-  return cpu::backward_slices(layout, kv_heads);
+int64_t backward_workspace(const Integers& pack, const Integers& rules, double softmax_scale) {
+  api::Call<Problem> call;
+  api::read_problem(pack, rules, softmax_scale, call);
+  return cpu::backward_workspace(call.problem);
 }
 
 }  // namespace
@@ -47,7 +44,7 @@ void bind_cpu(pybind11::module_& module) {
   module.def("forward", &forward, WithoutGil());
   module.def("backward", &backward, WithoutGil());
   module.def("row_dot", &row_dot, WithoutGil());
-  module.def("backward_slices", &backward_slices);
+  module.def("backward_workspace", &backward_workspace);
   module.def("visited_tiles", &cpu::take_visited_tiles);
   module.def("isa", &cpu::chosen_isa);
   module.def("compiled_isas", &cpu::compiled_isas);

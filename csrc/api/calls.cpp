@@ -51,9 +51,14 @@ void read_backward(const Integers& values, const Integers& rules, double softmax
   call.problem.dq = pack.tensor();
   call.problem.dk = pack.tensor();
   call.problem.dv = pack.tensor();
-  call.problem.dk_slice_stride = pack.integer();
-  call.problem.dv_slice_stride = pack.integer();
-  call.problem.slices = pack.small();
+  call.problem.workspace = pack.pointer<void>();
+  pack.expect_end();
+}
+
+void read_problem(const Integers& values, const Integers& rules, double softmax_scale,
+                  Call<Problem>& call) {
+  ArgumentPack pack(values);
+  read_common(pack, rules, softmax_scale, call);
   pack.expect_end();
 }
 

@@ -37,4 +37,8 @@ void read_backward(const Integers& pack, const Integers& rules, double softmax_s
                    Call<BackwardProblem>& call);
 RowDotCall read_row_dot(const Integers& pack);
 
+// The part of a pack that forward and backward share, and nothing more.
+void read_problem(const Integers& pack, const Integers& rules, double softmax_scale,
+                  Call<Problem>& call);
+
 }  // namespace longattn::api

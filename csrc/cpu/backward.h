@@ -21,21 +21,21 @@ class Backward {
   using WeightElement = typename Precision::WeightElement;
   using Matmul = typename Precision::Matmul;
 
-  // Adds to dq, and to `slice` of dk and dv. Returns the number of tiles visited.
+  // Adds to dq, dk and dv. Returns the number of tiles visited.
   static int64_t run(const BackwardProblem& problem, const Sequence& sequence, int32_t head,
-                     int32_t first_row, int32_t slice, void* scratch) {
+                     int32_t first_row, void* scratch) {
     const QueryTile tile = query_tile(problem, sequence, head, first_row);
     if (tile_count(tile.tiles) == 0) return 0;
     [[maybe_unused]] const typename Matmul::Session session;
-    Backward backward(problem, tile, slice, Arena(scratch));
+    Backward backward(problem, tile, Arena(scratch));
     for_each_key_range(tile, [&](const KeyRange& keys) { backward.visit(keys); });
     backward.add_dq();
     return tile_count(tile.tiles);
   }
 
  private:
-  Backward(const BackwardProblem& problem, const QueryTile& tile, int32_t slice, Arena arena)
-      : problem_(problem), tile_(tile), slice_(slice), arena_(arena) {
+  Backward(const BackwardProblem& problem, const QueryTile& tile, Arena arena)
+      : problem_(problem), tile_(tile), arena_(arena) {
     vectors_ = round_up(tile.count, Precision::kLaneGranule) / Lanes::kWidth;
     const auto q = query_rows<Element>(problem.q, tile, problem.head_dim);
     const auto dout = query_rows<Element>(problem.dout, tile, problem.value_dim);
@@ -75,10 +75,8 @@ class Backward {
     const LeftRoles v_left = Precision::left(v, Need::kByRow, arena);
     compute_weights(keys, k_left.by_row);
     compute_score_gradients(keys.count(), v_left.by_row);
-    add_to_keys(slice_of(problem_.dv, problem_.dv_slice_stride), keys, p_weights_,
-                dout_over_rows_, problem_.value_dim);
-    add_to_keys(slice_of(problem_.dk, problem_.dk_slice_stride), keys, ds_weights_, q_over_rows_,
-                problem_.head_dim);
+    add_to_keys(problem_.dv, keys, p_weights_, dout_over_rows_, problem_.value_dim);
+    add_to_keys(problem_.dk, keys, ds_weights_, q_over_rows_, problem_.head_dim);
     accumulate_dq(keys.count(), k_left.by_dim, arena);
   }
 
@@ -112,11 +110,6 @@ class Backward {
                          Precision::store_weight(ds_weights_, key, lane, ds);
                        });
                      });
-  }
-
-  TensorView slice_of(TensorView view, int64_t slice_stride) const {
-    view.data = static_cast<Real*>(view.data) + slice_ * slice_stride;
-    return view;
   }
 
   // dv += p dO, dk += ds Q: lanes are dims, summed over the tile's queries.
@@ -175,7 +168,6 @@ class Backward {
 
   const BackwardProblem& problem_;
   const QueryTile& tile_;
-  int32_t slice_;
   Arena arena_;
   int vectors_;
   RightOperand<Unit> q_over_dims_;     // [head_dim][kQueryTile]

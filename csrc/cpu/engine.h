@@ -7,12 +7,12 @@
 namespace longattn::cpu {
 
 void forward(const ForwardProblem& problem, ElementType type, int threads);
-void backward(const BackwardProblem& problem, ElementType type, int threads);
 void row_dot(const RowDotProblem& problem, ElementType type, int threads);
 
-// Slices of queries that the backward pass gives dk and dv buffers of their own, to be added up by
-// the caller. Depends on the problem alone: gradients are the same bits for any thread count.
-int32_t backward_slices(const SequenceLayout& layout, int32_t kv_heads);
+// Adds to dq, dk and dv; the same bits for any number of threads. The workspace holds
+// backward_workspace(problem) numbers of the accumulator's type.
+void backward(const BackwardProblem& problem, ElementType type, int threads);
+int64_t backward_workspace(const Problem& problem);
 
 // Tiles visited by forward and backward since the last call.
 int64_t take_visited_tiles();

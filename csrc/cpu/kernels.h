@@ -14,7 +14,7 @@ namespace longattn {
 using ForwardKernel = int64_t (*)(const ForwardProblem&, const Sequence&, int32_t head,
                                   int32_t first_row, void* scratch);
 using BackwardKernel = int64_t (*)(const BackwardProblem&, const Sequence&, int32_t head,
-                                   int32_t first_row, int32_t slice, void* scratch);
+                                   int32_t first_row, void* scratch);
 
 // Rows [begin, end) of one head.
 using RowDotKernel = void (*)(const RowDotProblem&, int64_t batch, int32_t head, int64_t begin,

@@ -77,9 +77,7 @@ struct BackwardProblem : Problem {
   TensorView dq;
   TensorView dk;
   TensorView dv;
-  int64_t dk_slice_stride;  // elements between the buffers of neighbouring query slices
-  int64_t dv_slice_stride;
-  int32_t slices;
+  void* workspace;  // as large as the engine asked for; not initialised
 };
 
 struct RowDotProblem {

@@ -64,7 +64,8 @@ def dilated_attention(
     checks.check_branches(segment_lengths, dilation_rates, head_offset, native.HEAD_OFFSETS)
     if not isinstance(q, torch.Tensor):
         raise TypeError(f"q must be a torch.Tensor, got {type(q).__name__}")
-    checks.check_tensors(q, k, v, backends.choose(backend, q.device), packed=False)
+    backend = backends.choose(backend, q.device)
+    checks.check_tensors(q, k, v, backend, packed=False)
     checks.check_scale(softmax_scale)
     checks.check_positions(False, q_start, k_start)
     if q_start is None:
@@ -84,5 +85,6 @@ def dilated_attention(
         q_start,
         k_start,
         detach_weights,
+        backend.name,
     )
     return (out, lse) if return_lse else out
