@@ -11,7 +11,6 @@ set(LONGATTN_CUDA_ARCHITECTURES "" CACHE STRING
 # Compiled where this machine has no GPU to ask.
 set(longattn_default_architectures
   80-real      # A100
-  90a-real     # H100, H200: wgmma and TMA need the "a" target
   80-virtual)  # PTX, from which the driver compiles for any other GPU from 8.0 on
 
 # ---- What is here?
@@ -121,8 +120,15 @@ target_compile_options(longattn_cuda_flags INTERFACE
   $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>)
 target_link_libraries(longattn_cuda_flags INTERFACE longattn_flags)
 
-add_library(longattn_cuda OBJECT csrc/cuda/host/device_query.cu)
+add_library(longattn_cuda OBJECT
+  csrc/cuda/host/backward.cu
+  csrc/cuda/host/device_guard.cu
+  csrc/cuda/host/device_query.cu
+  csrc/cuda/host/forward.cu
+  csrc/cuda/host/row_dot.cu)
 target_link_libraries(longattn_cuda PUBLIC longattn_cuda_flags)
+# <ptx/...> and <launch/...>: the emulator of tests/simt puts its own in front of these.
+target_include_directories(longattn_cuda PRIVATE csrc/cuda)
 set_target_properties(longattn_cuda PROPERTIES CUDA_ARCHITECTURES "${longattn_architectures}")
 list(JOIN longattn_architectures "," longattn_architectures_text)
 target_compile_definitions(longattn_cuda PRIVATE

@@ -19,6 +19,7 @@ class Backend(NamedTuple):
     engine: native.Engine
     dtypes: tuple
     max_dim: int  # of head_dim and value_dim
+    alignment: int = 1  # bytes that every address and every stride is a multiple of
 
 
 _backends = {
@@ -28,7 +29,10 @@ _backends = {
         native.cpu,
         (torch.float16, torch.bfloat16, torch.float32, torch.float64),
         256,
-    )
+    ),
+    "cuda": Backend(
+        "cuda", "cuda", native.cuda, (torch.float16, torch.bfloat16), 128, alignment=16
+    ),
 }
 
 
@@ -43,15 +47,16 @@ def get(name: str) -> Backend:
 
 def available(device_type: str) -> tuple:
     """(True, "") if a backend for tensors on this kind of device can run, else (False, reason)."""
-    if device_type == "cpu":
-        try:
-            native.module()
-        except ImportError as error:
-            return False, str(error)
-        return True, ""
-    if device_type == "cuda":
-        return False, "the CUDA engine is not part of this version: move the tensors to the CPU"
-    return False, f"no engine for device type {device_type!r}; supported: 'cpu'"
+    if device_type not in ("cpu", "cuda"):
+        return False, f"no engine for device type {device_type!r}; supported: 'cpu' and 'cuda'"
+    try:
+        native.module()
+    except ImportError as error:
+        return False, str(error)
+    reason = native.no_cuda_reason() if device_type == "cuda" else None
+    if reason is not None:
+        return False, f"the CUDA engine cannot be used: {reason}"
+    return True, ""
 
 
 def can_run(backend: Backend, dtype: torch.dtype) -> tuple:
@@ -59,15 +64,33 @@ def can_run(backend: Backend, dtype: torch.dtype) -> tuple:
     if dtype in backend.dtypes:
         return True, ""
     accepted = ", ".join(str(dtype) for dtype in backend.dtypes)
-    return False, f"q has dtype {dtype}; the {backend.name} backend takes {accepted}"
+    reason = f"q has dtype {dtype}; the {backend.name} backend takes {accepted}"
+    if dtype in _backends["cpu"].dtypes:
+        reason += ": cast q, k and v, or move them to the CPU, whose engine takes this dtype"
+    return False, reason
+
+
+def misalignment(backend: Backend, tensor: torch.Tensor) -> Optional[str]:
+    """What keeps the backend from reading this tensor where it lies, or None."""
+    if backend.alignment == 1 or tensor.numel() == 0:
+        return None
+    size = tensor.element_size()
+    if tensor.data_ptr() % backend.alignment:
+        return f"its first element must lie at a multiple of {backend.alignment} bytes"
+    if tensor.shape[-1] * size % backend.alignment:
+        multiple = backend.alignment // size
+        return f"its last dimension must be padded to a multiple of {multiple}"
+    for length, stride in zip(tensor.shape[:-1], tensor.stride()):
+        if length > 1 and (stride == 0 or stride * size % backend.alignment):
+            return f"its strides must be multiples of {backend.alignment} bytes and not 0"
+    return None
 
 
 def choose(name: Optional[str], device: torch.device) -> Backend:
     """The backend asked for, or the one for the tensors' device."""
-    if name is None:
-        name = device.type
-        if name not in _backends:
-            raise NotImplementedError(available(name)[1])
+    if name is None and device.type not in _backends:
+        raise NotImplementedError(available(device.type)[1])
+    name = name or device.type
     if name not in _backends:
         raise ValueError(f"backend must be None or one of {sorted(_backends)}, got {name!r}")
     backend = _backends[name]
@@ -75,5 +98,5 @@ def choose(name: Optional[str], device: torch.device) -> Backend:
         raise ValueError(
             f"backend {name!r} takes tensors on {backend.device_type!r}, q is on {str(device)!r}"
         )
-    backend.engine.module()  # ImportError with what to do where it is not built
+    backend.engine.module()  # raises, with what to do, where it is not built or cannot be used
     return backend

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
-from longattn.backends import MAX_LENGTH, Backend, can_run
+from longattn.backends import MAX_LENGTH, Backend, can_run, misalignment
 from longattn.masks import MAX_HEADS, Mask
 
 MAX_POSITION = 2**61  # sums of positions and lengths stay inside 64 bits
@@ -72,6 +74,18 @@ def check_tensors(q, k, v, backend: Backend, packed: bool) -> None:
     if not usable:
         raise TypeError(reason)
     _check_shapes(tuple(q.shape), tuple(k.shape), tuple(v.shape), packed, backend.max_dim)
+    if backend.alignment > 1:
+        _check_alignment(backend, q=q, k=k, v=v)
+
+
+def _check_alignment(backend: Backend, **tensors) -> None:
+    for name, tensor in tensors.items():
+        reason = misalignment(backend, tensor)
+        if reason is not None:
+            raise ValueError(
+                f"the {backend.name} backend cannot read {name} with shape {tuple(tensor.shape)} "
+                f"and strides {tensor.stride()}: {reason}"
+            )
 
 
 def _raise_rank(name: str, tensor, packed: bool):
@@ -130,6 +144,12 @@ def check_cu_seqlens(q, k, cu_seqlens_q, cu_seqlens_k) -> None:
             "cu_seqlens_q and cu_seqlens_k must have one length, got "
             f"{cu_seqlens_q.shape[0]} and {cu_seqlens_k.shape[0]}"
         )
+
+
+def may_read_values(device: torch.device) -> bool:
+    """On a GPU that would wait for the device: only where LONGATTN_CHECK=1 asks for it. Kernels
+    clamp the borders in any case, so that wrong ones cannot lead outside of the tensors."""
+    return device.type != "cuda" or os.environ.get("LONGATTN_CHECK") == "1"
 
 
 def check_borders(name: str, borders: list, total: int) -> None:

@@ -5,6 +5,7 @@ csrc/api/calls.cpp reads them. No tensor is allocated here."""
 from __future__ import annotations
 
 import importlib
+from functools import lru_cache
 from typing import Callable, NamedTuple, Optional
 
 import torch
@@ -57,12 +58,12 @@ class Engine(NamedTuple):
     the out of a forward pass that does not merge."""
 
     module: Callable  # -> the native module that holds it
-    executor: Callable  # of a tensor -> number of threads, or the handle of a stream
+    executor: Callable  # of a tensor -> (threads, device, stream's handle); see api/calls.h
 
     def _problem(self, q, k, v, layout: Layout) -> list:
         return [
             ELEMENT_TYPES[q.dtype],
-            self.executor(q),
+            *self.executor(q),
             *_tensor(q),
             *_tensor(k),
             *_tensor(v),
@@ -82,7 +83,7 @@ class Engine(NamedTuple):
         """delta = rowsum(dout * out) - dlse; out in dout's dtype or in the accumulator's."""
         pack = [
             ELEMENT_TYPES[dout.dtype],
-            self.executor(dout),
+            *self.executor(dout),
             *_tensor(dout),
             *_tensor(out),
             *_rows(dlse),
@@ -130,7 +131,27 @@ def _rows(tensor: Optional[torch.Tensor]) -> tuple:
     return (tensor.data_ptr(), outer[0] if outer else 0, head)
 
 
-cpu = Engine(module, lambda tensor: torch.get_num_threads())
+def _current_stream(tensor: torch.Tensor) -> tuple:
+    stream = torch.cuda.current_stream(tensor.device)
+    return (1, tensor.device.index, stream.cuda_stream)
+
+
+@lru_cache(maxsize=None)
+def no_cuda_reason() -> Optional[str]:
+    """Why no GPU can be used, or None. Asked once: it starts the driver."""
+    return module().cuda_reason()
+
+
+def cuda_module():
+    """The native CUDA engine, or RuntimeError with the reason."""
+    reason = no_cuda_reason()
+    if reason is not None:
+        raise RuntimeError(f"the CUDA engine cannot be used: {reason}")
+    return module().cuda
+
+
+cpu = Engine(module, lambda tensor: (torch.get_num_threads(), 0, 0))
+cuda = Engine(cuda_module, _current_stream)
 
 
 def visited_tiles() -> int:

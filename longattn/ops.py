@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The torch operators: schema, fake implementation, autocast and the CPU kernel.
+"""The torch operators: schema, fake implementation, autocast and kernels.
 
 Defined with `torch.library.Library` and an autograd.Function on the Autograd key rather than with
 custom_op: a small call with gradients costs half as much that way."""
@@ -27,13 +27,14 @@ attention = torch.ops.longattn.attention.default
 attention_backward = torch.ops.longattn.attention_backward.default
 
 
-def _attention_cpu(q, k, v, *common):
+def _attention(q, k, v, *common):
     *arguments, _detach_weights, backend = common
     return engine.forward(q, k, v, *arguments, backend)
 
 
-library.impl("attention", _attention_cpu, "CPU")
-library.impl("attention_backward", engine.backward, "CPU")
+for device in ("CPU", "CUDA"):
+    library.impl("attention", _attention, device)
+    library.impl("attention_backward", engine.backward, device)
 
 
 @torch.library.register_fake("longattn::attention")

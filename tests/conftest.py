@@ -2,7 +2,11 @@
 """Settings of the whole suite: reproducible fuzzing, and one line that says what was tested."""
 
 import hypothesis
+import pytest
 import torch
+
+import build_simt
+from longattn import backends, native
 
 hypothesis.settings.register_profile(
     "longattn",
@@ -21,3 +25,22 @@ torch.set_num_threads(1)
 
 def pytest_report_header(config):
     return f"torch {torch.__version__}, {torch.get_num_threads()} thread"
+
+
+@pytest.fixture(scope="session")
+def simt_module(tmp_path_factory):
+    """The CUDA engine built with g++ against the emulator, and registered as backend "simt"."""
+    module = build_simt.build_and_load(tmp_path_factory.mktemp("simt"))
+    engine = native.Engine(lambda: module, lambda tensor: (1, 0, 0))
+    backends.register(
+        backends.Backend("simt", "cpu", engine, (torch.float16, torch.bfloat16), 128, alignment=16)
+    )
+    return module
+
+
+@pytest.fixture
+def simt(simt_module):
+    """The emulator's module, with its plainest schedule."""
+    simt_module.configure()
+    yield simt_module
+    simt_module.configure()

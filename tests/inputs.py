@@ -14,17 +14,19 @@ def generator(*key) -> torch.Generator:
     return torch.Generator().manual_seed(zlib.crc32(repr(key).encode()))
 
 
-def hostile(values: torch.Tensor, order=None) -> torch.Tensor:
+def hostile(values: torch.Tensor, order=None, grain=1) -> torch.Tensor:
     """`values` as a view with stride 1 in its last dimension and NaN all around in every other.
 
     `order` is the order of the dimensions in memory (the last one stays last). Each dimension
     has a gap before and after, of different sizes, so no stride is a product of lengths and no
-    row is aligned to more than one element.
+    row is aligned to more than one element; or, with a `grain`, to that many elements.
     """
     order = tuple(range(values.dim())) if order is None else tuple(order)
     assert sorted(order) == list(range(values.dim())) and order[-1] == values.dim() - 1, order
     before = [1 + dimension % 2 for dimension in order]
     after = [2 - dimension % 2 for dimension in order]
+    before[-1] *= grain
+    after[-1] *= grain
     lengths = [values.shape[dimension] for dimension in order]
     storage = torch.full(
         [a + n + b for a, n, b in zip(before, lengths, after)],
@@ -44,20 +46,20 @@ def heads_first(tensor: torch.Tensor) -> tuple:
     return tuple(range(last - 2)) + (last - 1, last - 2, last)
 
 
-def random(shape, dtype, *key, scale=1.0, transposed=False) -> torch.Tensor:
+def random(shape, dtype, *key, scale=1.0, transposed=False, grain=1) -> torch.Tensor:
     """Normal numbers, rounded to dtype, as a hostile view."""
     values = torch.randn(shape, generator=generator(*key), dtype=torch.float64) * scale
     values = values.to(dtype)
-    return hostile(values, heads_first(values) if transposed else None)
+    return hostile(values, heads_first(values) if transposed else None, grain)
 
 
-def qkv(case, dtype, *, requires_grad=True) -> tuple:
+def qkv(case, dtype, *, requires_grad=True, grain=1) -> tuple:
     """Query, key and value of a case, each with another order in memory."""
     loudness = getattr(case, "loudness", 1.0)
     v_shape = getattr(case, "v_shape", case.k_shape)
-    q = random(case.q_shape, dtype, case.name, "q", scale=loudness)
-    k = random(case.k_shape, dtype, case.name, "k", transposed=True)
-    v = random(v_shape, dtype, case.name, "v")
+    q = random(case.q_shape, dtype, case.name, "q", scale=loudness, grain=grain)
+    k = random(case.k_shape, dtype, case.name, "k", transposed=True, grain=grain)
+    v = random(v_shape, dtype, case.name, "v", grain=grain)
     return tuple(tensor.requires_grad_(requires_grad) for tensor in (q, k, v))
 
 

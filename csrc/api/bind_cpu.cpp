@@ -17,18 +17,18 @@ using api::Integers;
 void forward(const Integers& pack, const Integers& rules, double softmax_scale) {
   api::Call<ForwardProblem> call;
   api::read_forward(pack, rules, softmax_scale, call);
-  cpu::forward(call.problem, call.type, static_cast<int>(call.executor));
+  cpu::forward(call.problem, call.type, call.executor.threads);
 }
 
 void backward(const Integers& pack, const Integers& rules, double softmax_scale) {
   api::Call<BackwardProblem> call;
   api::read_backward(pack, rules, softmax_scale, call);
-  cpu::backward(call.problem, call.type, static_cast<int>(call.executor));
+  cpu::backward(call.problem, call.type, call.executor.threads);
 }
 
 void row_dot(const Integers& pack) {
   const api::RowDotCall call = api::read_row_dot(pack);
-  cpu::row_dot(call.problem, call.type, static_cast<int>(call.executor));
+  cpu::row_dot(call.problem, call.type, call.executor.threads);
 }
 
 int64_t backward_workspace(const Integers& pack, const Integers& rules, double softmax_scale) {

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "api/bind_cuda.h"
 
+#include <pybind11/stl.h>
+
 #include <string>
 
+#include "api/calls.h"
+#include "cuda/host/device_guard.h"
 #include "cuda/host/device_query.h"
+#include "cuda/host/engine.h"
 
 namespace py = pybind11;
 
@@ -49,9 +54,47 @@ py::list cuda_devices() {
   return result;
 }
 
+using api::Integers;
+
+void forward(const Integers& pack, const Integers& rules, double softmax_scale) {
+  api::Call<ForwardProblem> call;
+  api::read_forward(pack, rules, softmax_scale, call);
+  const cuda::DeviceGuard guard(call.executor.device);
+  cuda::forward(call.problem, call.bands, call.type, call.executor.stream);
+}
+
+void backward(const Integers& pack, const Integers& rules, double softmax_scale) {
+  api::Call<BackwardProblem> call;
+  api::read_backward(pack, rules, softmax_scale, call);
+  const cuda::DeviceGuard guard(call.executor.device);
+  cuda::backward(call.problem, call.bands, call.type, call.executor.stream);
+}
+
+int64_t backward_workspace(const Integers& pack, const Integers& rules, double softmax_scale) {
+  api::Call<Problem> call;
+  api::read_problem(pack, rules, softmax_scale, call);
+  return cuda::backward_workspace(call.problem, call.bands);
+}
+
+void row_dot(const Integers& pack) {
+  const api::RowDotCall call = api::read_row_dot(pack);
+  const cuda::DeviceGuard guard(call.executor.device);
+  cuda::row_dot(call.problem, call.type, call.executor.stream);
+}
+
+// The submodule `cuda`: an engine like the CPU's.
+void bind_engine(py::module_ module) {
+  using WithoutGil = py::call_guard<py::gil_scoped_release>;
+  module.def("forward", &forward, WithoutGil());
+  module.def("backward", &backward, WithoutGil());
+  module.def("backward_workspace", &backward_workspace);
+  module.def("row_dot", &row_dot, WithoutGil());
+}
+
 }  // namespace
 
 void bind_cuda(py::module_& module) {
+  bind_engine(module.def_submodule("cuda"));
   module.def("cuda_built", [] { return true; });
   module.def("cuda_architectures", &cuda::compiled_architectures);
   module.def("cuda_versions", &cuda_versions);

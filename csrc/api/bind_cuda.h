@@ -6,6 +6,7 @@
 namespace longattn {
 
 // Adds to the module:
+//   cuda                            the engine, a submodule; absent without CUDA
 //   cuda_built() -> bool            whether this build holds the CUDA sources
 //   cuda_architectures() -> str     what its kernels are compiled for; "" without CUDA
 //   cuda_versions() -> (driver, runtime)   such as ("13.0", "13.0"); None where there is none

@@ -8,11 +8,15 @@ namespace longattn::api {
 
 namespace {
 
+Executor read_executor(ArgumentPack& pack) {
+  return {pack.small(), pack.small(), pack.pointer<void>()};
+}
+
 template <class ProblemType>
 void read_common(ArgumentPack& pack, const Integers& rules, double softmax_scale,
                  Call<ProblemType>& call) {
   call.type = pack.element_type();
-  call.executor = pack.integer();
+  call.executor = read_executor(pack);
   Problem& problem = call.problem;
   problem.q = pack.tensor();
   problem.k = pack.tensor();
@@ -66,7 +70,7 @@ RowDotCall read_row_dot(const Integers& values) {
   ArgumentPack pack(values);
   RowDotCall call{};
   call.type = pack.element_type();
-  call.executor = pack.integer();
+  call.executor = read_executor(pack);
   call.problem.dout = pack.tensor();
   call.problem.out = pack.tensor();
   call.problem.dlse = pack.row();

@@ -12,11 +12,18 @@ namespace longattn::api {
 
 using Integers = std::vector<int64_t>;
 
+// Who does the work.
+struct Executor {
+  int threads;   // CPU
+  int device;    // CUDA, like the next
+  void* stream;  // cudaStream_t
+};
+
 // `bands` is what the problem's pointer points to: a call is not copied.
 template <class ProblemType>
 struct Call {
   ElementType type;
-  int64_t executor;  // CPU: number of threads; CUDA: the stream's handle
+  Executor executor;
   ProblemType problem{};
   BandTable bands;
 
@@ -27,7 +34,7 @@ struct Call {
 
 struct RowDotCall {
   ElementType type;
-  int64_t executor;
+  Executor executor;
   RowDotProblem problem;
 };
 

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// dK and dV on mma.sync: a thread block owns a tile of keys and walks over the queries that see
+// them, head after head of its group. Scores are transposed, [keys][queries], so that weights are
+// operands of the next products without leaving the registers.
+#pragma once
+
+#include <ptx/barrier.h>
+
+#include "cuda/backward/parameters.h"
+#include "cuda/backward/sm80/config.h"
+#include "cuda/schedule/work.h"
+#include "cuda/tiles/matmul.h"
+#include "cuda/tiles/tensor_rows.h"
+#include "semantics/softmax_state.h"
+#include "semantics/tiles.h"
+
+namespace longattn::cuda {
+
+template <BackwardConfig kConfig>
+struct KeyGradientShared {
+  SharedTile<kConfig.key_tile, kConfig.head_dim> k;
+  SharedTile<kConfig.key_tile, kConfig.head_dim> v;
+  struct Stage {
+    SharedTile<kConfig.query_tile, kConfig.head_dim> q;
+    SharedTile<kConfig.query_tile, kConfig.head_dim> dout;
+    RowBounds bounds[kConfig.query_tile];
+    float reference[kConfig.query_tile];  // lse in log2 units
+    float delta[kConfig.query_tile];
+  } stages[kConfig.stages];
+  Sequence sequence;  // of the head at work; here because registers are short
+};
+
+// The query tiles of one head that one slice of the work covers.
+struct QueryTileRange {
+  int32_t begin;
+  int32_t end;
+  TileInterval interval;
+};
+
+template <BackwardConfig kConfig, class Element>
+class KeyGradientBlock {
+ public:
+  using Shared = KeyGradientShared<kConfig>;
+  static constexpr int kThreads = kConfig.threads();
+  static_assert(kConfig.key_tile == kConfig.warps * kWarpRows);
+
+  LONGATTN_DEVICE KeyGradientBlock(Shared& shared, const BackwardParameters& parameters,
+                                   const Work& work, int32_t slice)
+      : shared_(shared),
+        parameters_(parameters),
+        problem_(parameters.problem),
+        work_(work),
+        slice_(slice),
+        thread_(threadIdx.x),
+        lane_(threadIdx.x % kWarp),
+        warp_row_(threadIdx.x / kWarp * kWarpRows) {}
+
+  LONGATTN_DEVICE void run() {
+    const bool views_differ = problem_.layout.split == Split::kDilated;
+    const int32_t group = problem_.q_heads / problem_.kv_heads;
+    dk_.clear();
+    dv_.clear();
+    for (int32_t i = 0; i < group; ++i) {
+      select_head(work_.head * group + i);
+      if (work_.first_row < shared_.sequence.k_len) {
+        if (i == 0 || views_differ) load_keys();
+        visit_queries();
+      }
+      // Heads of a dilated group may look at different rows: each leaves its share at once.
+      if (views_differ || i + 1 == group) leave();
+      ptx::synchronize_block();  // the next head replaces the sequence and the tiles
+    }
+  }
+
+ private:
+  LONGATTN_DEVICE void select_head(int32_t head) {
+    head_ = head;
+    band_ = &parameters_.bands.bands[parameters_.bands.band_of_head[head]];
+    if (thread_ == 0) {
+      shared_.sequence = sequence_at(problem_.layout, work_.sequence, head, problem_.q_heads);
+    }
+    ptx::synchronize_block();  // every thread sees the sequence of this head
+  }
+
+  LONGATTN_DEVICE void load_keys() {
+    copy_rows_async<kThreads>(
+        shared_.k,
+        cuda::key_rows<const Element>(problem_.k, shared_.sequence, work_.head, work_.first_row,
+                                      problem_.head_dim),
+        thread_);
+    copy_rows_async<kThreads>(
+        shared_.v,
+        cuda::key_rows<const Element>(problem_.v, shared_.sequence, work_.head, work_.first_row,
+                                      problem_.value_dim),
+        thread_);
+    // Joins the group of the first tile of queries.
+  }
+
+  LONGATTN_DEVICE QueryTileRange query_tiles_of_slice() const {
+    const TileInterval interval = query_tiles(*band_, shared_.sequence, work_.first_row,
+                                              kConfig.key_tile, kConfig.query_tile);
+    const int32_t count = tile_count(interval);
+    const int32_t slices = parameters_.sinks.count;
+    if (slices == 1 || work_.first_row >= parameters_.sinks.rows) {
+      return {interval.begin, interval.end, interval};
+    }
+    const int32_t per_slice = (count + slices - 1) / slices;
+    const int32_t begin = smaller(interval.begin + slice_ * per_slice, interval.end);
+    return {begin, static_cast<int32_t>(smaller(begin + per_slice, interval.end)), interval};
+  }
+
+  LONGATTN_DEVICE void visit_queries() {
+    const QueryTileRange tiles = query_tiles_of_slice();
+    load_queries(tiles, tiles.begin);
+    for (int32_t tile = tiles.begin; tile < tiles.end; ++tile) {
+      load_queries(tiles, tile + 1);
+      ptx::cp_async_wait<1>();   // all but the newest group: this tile has landed
+      ptx::synchronize_block();  // and so have the copies and rows of the other threads
+      visit(stage_of(tiles, tile), is_full(tiles.interval, tile));
+      ptx::synchronize_block();  // no warp still reads the stage that the next copies overwrite
+    }
+    ptx::cp_async_wait<0>();  // of a slice without queries too: its keys may be on their way
+  }
+
+  LONGATTN_DEVICE typename Shared::Stage& stage_of(const QueryTileRange& tiles, int32_t tile) {
+    return shared_.stages[(tile - tiles.begin) % kConfig.stages];
+  }
+
+  LONGATTN_DEVICE void load_queries(const QueryTileRange& tiles, int32_t tile) {
+    if (tile < tiles.end) {
+      auto& stage = stage_of(tiles, tile);
+      const int32_t first_row = tile * kConfig.query_tile;
+      copy_rows_async<kThreads>(
+          stage.q,
+          query_rows<const Element>(problem_.q, shared_.sequence, head_, first_row, problem_.head_dim),
+          thread_);
+      copy_rows_async<kThreads>(
+          stage.dout,
+          query_rows<const Element>(problem_.dout, shared_.sequence, head_, first_row,
+                                    problem_.value_dim),
+          thread_);
+      if (thread_ < kConfig.query_tile) load_row(stage, thread_, first_row + thread_);
+    }
+    ptx::cp_async_commit();
+  }
+
+  LONGATTN_DEVICE void load_row(typename Shared::Stage& stage, int index, int32_t row) {
+    const bool exists = row < shared_.sequence.q_len;
+    const int64_t stored_row = stored_query(shared_.sequence, exists ? row : 0);
+    const float lse = *row_pointer<float>(problem_.lse, shared_.sequence.batch, stored_row, head_);
+    const float delta = *row_pointer<float>(problem_.delta, shared_.sequence.batch, stored_row, head_);
+    stage.bounds[index] = exists ? bounds_at(*band_, shared_.sequence, row) : RowBounds{0, 0, 0, 0};
+    stage.reference[index] = exists ? weight_reference(lse) : INFINITY;  // +inf: weights 0
+    stage.delta[index] = exists ? delta : 0.0f;
+  }
+
+  LONGATTN_DEVICE void visit(const typename Shared::Stage& stage, bool full) {
+    RegisterTile<kConfig.query_tile> scores, dp;
+    scores.clear();
+    multiply_by_rows<Element>(scores, shared_.k, warp_row_, stage.q, lane_);
+    scores.for_each(lane_, [&](float& score, int half, int column) {
+      const int32_t key = work_.first_row + warp_row_ + row_of_lane(lane_, half);
+      const bool visible = full || sees(stage.bounds[column], key);
+      score = visible ? ptx::exp2_approximate(score * parameters_.scale - stage.reference[column])
+                      : 0.0f;
+    });
+    multiply_by_columns<Element>(dv_, scores, stage.dout, lane_);
+    dp.clear();
+    multiply_by_rows<Element>(dp, shared_.v, warp_row_, stage.dout, lane_);
+#pragma unroll
+    for (int block = 0; block < RegisterTile<kConfig.query_tile>::kBlocks; ++block) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int column = block * kBlockColumns + lane_ % 4 * 2 + i % 2;
+        scores.values[block][i] *= dp.values[block][i] - stage.delta[column];
+      }
+    }
+    multiply_by_columns<Element>(dk_, scores, stage.q, lane_);
+  }
+
+  // Hands over what has been summed up, and starts anew.
+  LONGATTN_DEVICE void leave() {
+    const float scale = static_cast<float>(problem_.softmax_scale);
+    leave(dk_, problem_.dk, parameters_.sinks.dk, problem_.head_dim, scale);
+    leave(dv_, problem_.dv, parameters_.sinks.dv, problem_.value_dim, 1.0f);
+  }
+
+  LONGATTN_DEVICE void leave(RegisterTile<kConfig.head_dim>& sums, const TensorView& gradient,
+                             float* workspace, int dim, float scale) {
+    sums.for_each(lane_, [&](float& value, int half, int column) {
+      const int32_t key = work_.first_row + warp_row_ + row_of_lane(lane_, half);
+      if (key < shared_.sequence.k_len && column < dim) {
+        if (slice_ == 0) {
+          const int64_t row = shared_.sequence.k_row + key * shared_.sequence.row_step;
+          row_pointer<float>(gradient, shared_.sequence.batch, row, work_.head)[column] += value * scale;
+        } else {
+          workspace[workspace_row(key) * dim + column] = value * scale;
+        }
+      }
+      value = 0.0f;
+    });
+  }
+
+  LONGATTN_DEVICE int64_t workspace_row(int32_t key) const {
+    const int64_t sequences = sequences_of(problem_.layout);
+    const int64_t block = ((slice_ - 1) * sequences + work_.sequence) * problem_.kv_heads;
+    return (block + work_.head) * parameters_.sinks.rows + key;
+  }
+
+  Shared& shared_;
+  const BackwardParameters& parameters_;
+  const BackwardProblem& problem_;
+  const Work work_;  // head: of k and v; first_row: the tile's first key
+  const int32_t slice_;
+  const int thread_, lane_, warp_row_;
+  int32_t head_;  // of q
+  const HeadBand* band_;
+  RegisterTile<kConfig.head_dim> dk_, dv_;
+};
+
+// See forward/sm80/kernel.cuh on the index.
+template <int kIndex, class Element>
+__global__ void __launch_bounds__(kKeyGradientConfigs[kIndex].threads())
+    key_gradient_kernel(const __grid_constant__ BackwardParameters parameters) {
+  constexpr BackwardConfig kConfig = kKeyGradientConfigs[kIndex];
+  const BackwardProblem& problem = parameters.problem;
+  const int32_t slices = parameters.sinks.count;
+  const Work work = work_at(problem.layout, tiled_keys(problem.layout, kConfig.key_tile),
+                            problem.kv_heads, blockIdx.x / slices, /*last_tile_first=*/false);
+  const int32_t slice = blockIdx.x % slices;
+  if (slice > 0 && work.first_row >= parameters.sinks.rows) return;  // tiles without sinks
+  KeyGradientBlock<kConfig, Element> block(ptx::shared_memory<KeyGradientShared<kConfig>>(),
+                                           parameters, work, slice);
+  block.run();
+}
+
+inline constexpr int kAddSlicesThreads = 128;  // one a dim
+
+// dk and dv of the sink rows take in the shares of slices 1, 2, ... in this order.
+static __global__ void __launch_bounds__(kAddSlicesThreads)
+    add_slices_kernel(const __grid_constant__ BackwardParameters parameters) {
+  const BackwardProblem& problem = parameters.problem;
+  const SinkSlices& sinks = parameters.sinks;
+  const int64_t sequences = sequences_of(problem.layout);
+  const int64_t key = blockIdx.x % sinks.rows;
+  const auto kv_head = static_cast<int32_t>(blockIdx.x / sinks.rows % problem.kv_heads);
+  const int64_t index = blockIdx.x / sinks.rows / problem.kv_heads;
+  const Sequence sequence =
+      sequence_at(problem.layout, index, kv_head * (problem.q_heads / problem.kv_heads), problem.q_heads);
+  if (key >= sequence.k_len) return;
+  const int64_t row = sequence.k_row + key * sequence.row_step;
+  const auto add = [&](const TensorView& gradient, const float* workspace, int dim) {
+    const int column = threadIdx.x;
+    if (column >= dim) return;
+    float& sum = row_pointer<float>(gradient, sequence.batch, row, kv_head)[column];
+    for (int32_t slice = 1; slice < sinks.count; ++slice) {
+      const int64_t block = ((slice - 1) * sequences + index) * problem.kv_heads + kv_head;
+      sum += workspace[(block * sinks.rows + key) * dim + column];
+    }
+  };
+  add(problem.dk, sinks.dk, problem.head_dim);
+  add(problem.dv, sinks.dv, problem.value_dim);
+}
+
+}  // namespace longattn::cuda

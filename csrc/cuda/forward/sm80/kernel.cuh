@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Forward on mma.sync: a thread block owns a tile of queries of one head; each warp owns 16 rows.
+// Key tiles outside the band are never loaded; only partial ones compare.
+#pragma once
+
+#include <ptx/barrier.h>
+
+#include "cuda/forward/epilogue.h"
+#include "cuda/forward/online_softmax.h"
+#include "cuda/forward/parameters.h"
+#include "cuda/forward/sm80/config.h"
+#include "cuda/schedule/key_tile_list.h"
+#include "cuda/schedule/work.h"
+#include "cuda/tiles/matmul.h"
+#include "cuda/tiles/tensor_rows.h"
+
+namespace longattn::cuda {
+
+template <ForwardConfig kConfig>
+struct ForwardShared {
+  SharedTile<kConfig.query_tile, kConfig.head_dim> q;
+  struct Stage {
+    SharedTile<kConfig.key_tile, kConfig.head_dim> k;
+    SharedTile<kConfig.key_tile, kConfig.head_dim> v;
+  } stages[kConfig.stages];
+};
+
+template <ForwardConfig kConfig, class Element, class Epilogue>
+class ForwardBlock {
+ public:
+  using Shared = ForwardShared<kConfig>;
+  static constexpr int kThreads = kConfig.threads();
+
+  LONGATTN_DEVICE ForwardBlock(Shared& shared, const ForwardParameters& parameters,
+                               const Sequence& sequence, int32_t head, int32_t first_row)
+      : shared_(shared),
+        problem_(parameters.problem),
+        scale_(parameters.scale),
+        band_(parameters.bands.bands[parameters.bands.band_of_head[head]]),
+        sequence_(sequence),
+        head_(head),
+        kv_head_(kv_head_of(parameters.problem, head)),
+        first_row_(first_row),
+        thread_(threadIdx.x),
+        lane_(threadIdx.x % kWarp),
+        warp_row_(threadIdx.x / kWarp * kWarpRows) {}
+
+  LONGATTN_DEVICE void run() {
+    const int32_t last_row = smaller(first_row_ + kConfig.query_tile, sequence_.q_len) - 1;
+    const KeyTileList tiles(key_tiles(bounds_at(band_, sequence_, first_row_),
+                                      bounds_at(band_, sequence_, last_row), kConfig.key_tile),
+                            kConfig.key_tile);
+    load_row_bounds();
+    out_.clear();
+    load_queries();
+    load_keys(tiles, 0);
+    for (int32_t i = 0; i < tiles.count(); ++i) {
+      load_keys(tiles, i + 1);
+      ptx::cp_async_wait<1>();   // all but the newest group: tile i has landed, in part by others,
+      ptx::synchronize_block();  // so every thread waits for every thread's copies
+      visit(shared_.stages[i % kConfig.stages], tiles[i]);
+      ptx::synchronize_block();  // no warp still reads the stage that the next copies overwrite
+    }
+    ptx::cp_async_wait<0>();  // nothing may land in shared memory after the block has ended
+    store();
+  }
+
+ private:
+  LONGATTN_DEVICE void load_queries() {
+    copy_rows_async<kThreads>(
+        shared_.q,
+        query_rows<const Element>(problem_.q, sequence_, head_, first_row_, problem_.head_dim),
+        thread_);
+  }
+
+  // One group a tile, empty beyond the end, so that the number of groups in flight is known.
+  LONGATTN_DEVICE void load_keys(const KeyTileList& tiles, int32_t index) {
+    if (index < tiles.count()) {
+      auto& stage = shared_.stages[index % kConfig.stages];
+      const int32_t key = tiles[index].first_key;
+      copy_rows_async<kThreads>(
+          stage.k, key_rows<const Element>(problem_.k, sequence_, kv_head_, key, problem_.head_dim),
+          thread_);
+      copy_rows_async<kThreads>(
+          stage.v,
+          key_rows<const Element>(problem_.v, sequence_, kv_head_, key, problem_.value_dim),
+          thread_);
+    }
+    ptx::cp_async_commit();
+  }
+
+  LONGATTN_DEVICE void load_row_bounds() {
+#pragma unroll
+    for (int half = 0; half < kRowsOfLane; ++half) {
+      const int32_t row = first_row_ + warp_row_ + row_of_lane(lane_, half);
+      bounds_[half] =
+          row < sequence_.q_len ? bounds_at(band_, sequence_, row) : RowBounds{0, 0, 0, 0};
+    }
+  }
+
+  LONGATTN_DEVICE void visit(const typename Shared::Stage& stage, const TileOfKeys& keys) {
+    RegisterTile<kConfig.key_tile> scores;
+    scores.clear();
+    multiply_by_rows<Element>(scores, shared_.q, warp_row_, stage.k, lane_);
+    scale_and_hide(scores, keys);
+    softmax_.update(scores, out_);
+    multiply_by_columns<Element>(out_, scores, stage.v, lane_);
+  }
+
+  LONGATTN_DEVICE void scale_and_hide(RegisterTile<kConfig.key_tile>& scores,
+                                      const TileOfKeys& keys) {
+    scores.for_each(lane_, [&](float& score, int half, int column) {
+      score *= scale_;
+      if (!keys.full && !sees(bounds_[half], keys.first_key + column)) score = -INFINITY;
+    });
+  }
+
+  LONGATTN_DEVICE void store() {
+#pragma unroll
+    for (int half = 0; half < kRowsOfLane; ++half) {
+      const int32_t row = first_row_ + warp_row_ + row_of_lane(lane_, half);
+      const bool leads = row < sequence_.q_len && lane_ % 4 == 0;  // of the row's four lanes
+      const int64_t stored_row = stored_query(sequence_, row);
+      float* lse = row_pointer<float>(problem_.lse, sequence_.batch, stored_row, head_);
+      const float old_lse = maximum_of_row(leads ? Epilogue::read_lse(lse) : -INFINITY);
+      const MergedRow merged = Epilogue::merge(old_lse, softmax_.finish_row(half));
+      if (row >= sequence_.q_len) continue;
+      if (leads) *lse = merged.lse;
+#pragma unroll
+      for (int block = 0; block < RegisterTile<kConfig.head_dim>::kBlocks; ++block) {
+        const int column = block * kBlockColumns + lane_ % 4 * 2;
+        if (column >= problem_.value_dim) continue;
+        const float(&values)[4] = out_.values[block];
+        Epilogue::store_pair(problem_.out, sequence_.batch, stored_row, head_, column, merged,
+                             values[2 * half], values[2 * half + 1]);
+      }
+    }
+  }
+
+  Shared& shared_;
+  const ForwardProblem& problem_;
+  const float scale_;
+  const HeadBand& band_;
+  const Sequence sequence_;
+  const int32_t head_, kv_head_, first_row_;
+  const int thread_, lane_, warp_row_;
+  RowBounds bounds_[kRowsOfLane];
+  OnlineSoftmax softmax_;
+  RegisterTile<kConfig.head_dim> out_;  // unnormalised
+};
+
+// The configuration is named by its index: nvcc 13.0 cannot make the host's half of a kernel whose
+// template argument is a struct.
+template <int kIndex, class Element, class Epilogue>
+__global__ void __launch_bounds__(kForwardConfigs[kIndex].threads())
+    forward_kernel(const __grid_constant__ ForwardParameters parameters) {
+  constexpr ForwardConfig kConfig = kForwardConfigs[kIndex];
+  const SequenceLayout& layout = parameters.problem.layout;
+  const int32_t q_heads = parameters.problem.q_heads;
+  const Work work = work_at(layout, tiled_queries(layout, kConfig.query_tile), q_heads,
+                            blockIdx.x, /*last_tile_first=*/true);
+  const Sequence sequence = sequence_at(layout, work.sequence, work.head, q_heads);
+  if (work.first_row >= sequence.q_len) return;
+  ForwardBlock<kConfig, Element, Epilogue> block(ptx::shared_memory<ForwardShared<kConfig>>(),
+                                                 parameters, sequence, work.head, work.first_row);
+  block.run();
+}
+
+}  // namespace longattn::cuda

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Copies rows of a tensor to a shared tile, asynchronously, 16 bytes a thread and step. Rows and
+// dims beyond the tensor become zeros without being read: nothing of a neighbour can leak.
+#pragma once
+
+#include <cstdint>
+
+#include <ptx/cp_async.h>
+
+#include "cuda/tiles/shared_tile.h"
+
+namespace longattn::cuda {
+
+// Rows as they lie in global memory.
+template <class Element>
+struct GlobalRows {
+  const Element* data;
+  int64_t stride;  // elements between rows
+  int count;
+  int dim;
+};
+
+template <int kThreads, class Tile, class Element>
+LONGATTN_DEVICE void copy_rows_async(const Tile& tile, const GlobalRows<Element>& rows,
+                                     int thread) {
+  // A thread keeps its chunk and steps through the rows, so that one pointer and one shared-memory
+  // address are all that it holds; the step is a multiple of 8 rows, which leaves the swizzle alone.
+  constexpr int kStep = kThreads / Tile::kChunks;
+  static_assert(kThreads % Tile::kChunks == 0 && kStep % 8 == 0 && Tile::kRows % kStep == 0);
+  const int first_row = thread / Tile::kChunks, chunk = thread % Tile::kChunks;
+  const int valid_rows = chunk * kChunkElements < rows.dim ? rows.count : 0;
+  const Element* source = rows.data + first_row * rows.stride + chunk * kChunkElements;
+  uint32_t target = tile.address(first_row, chunk);
+#pragma unroll 2
+  for (int row = first_row; row < Tile::kRows; row += kStep) {
+    ptx::cp_async_16(target, source, row < valid_rows);
+    source += kStep * rows.stride;
+    target += kStep * Tile::kChunks * kChunkBytes;
+  }
+}
+
+}  // namespace longattn::cuda

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The Python module _simt: the CUDA engine, run by the emulator. For tests only.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "api/calls.h"
+#include "cuda/host/engine.h"
+#include "machine/settings.h"
+
+namespace {
+
+using namespace longattn;
+using api::Integers;
+
+void forward(const Integers& pack, const Integers& rules, double softmax_scale) {
+  api::Call<ForwardProblem> call;
+  api::read_forward(pack, rules, softmax_scale, call);
+  cuda::forward(call.problem, call.bands, call.type, nullptr);
+}
+
+void backward(const Integers& pack, const Integers& rules, double softmax_scale) {
+  api::Call<BackwardProblem> call;
+  api::read_backward(pack, rules, softmax_scale, call);
+  cuda::backward(call.problem, call.bands, call.type, nullptr);
+}
+
+int64_t backward_workspace(const Integers& pack, const Integers& rules, double softmax_scale) {
+  api::Call<Problem> call;
+  api::read_problem(pack, rules, softmax_scale, call);
+  return cuda::backward_workspace(call.problem, call.bands);
+}
+
+void row_dot(const Integers& pack) {
+  const api::RowDotCall call = api::read_row_dot(pack);
+  cuda::row_dot(call.problem, call.type, nullptr);
+}
+
+void configure(const std::string& order, const std::string& async, uint64_t seed) {
+  simt::settings().order = simt::order_named(order);
+  simt::settings().async = simt::async_named(async);
+  simt::settings().seed = seed;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_simt, module) {
+  module.def("forward", &forward);
+  module.def("backward", &backward);
+  module.def("backward_workspace", &backward_workspace);
+  module.def("row_dot", &row_dot);
+  module.def("configure", &configure, pybind11::arg("order") = "round_robin",
+             pybind11::arg("async_copies") = "lazy", pybind11::arg("seed") = 1);
+}

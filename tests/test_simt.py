@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The CUDA kernels themselves, compiled by g++ and run by the emulator of tests/simt: the ordinary
+cases through `longattn.attention(..., backend="simt")`, forward and backward."""
+
+import pytest
+import torch
+
+import comparison
+import inputs
+import longattn
+from cases import COMPACT, CORNER, DILATED, RAGGED, REGULAR, Case
+from longattn import reference
+from longattn.masks import Causal, Window
+
+DTYPES = (torch.bfloat16, torch.float16)
+
+
+def runs(case) -> bool:
+    """Rows of 16 bytes up to 128 numbers are what the CUDA engine takes."""
+    dims = (case.q_shape[-1], getattr(case, "v_shape", case.k_shape)[-1])
+    return all(dim % 8 == 0 and dim <= 128 for dim in dims)
+
+
+CASES = [case for case in REGULAR + RAGGED + CORNER if runs(case)]
+
+
+def attend(case, **keywords):
+    return lambda q, k, v, **arguments: longattn.attention(
+        q, k, v, case.mask, backend="simt", **keywords, **arguments
+    )
+
+
+def check(case, dtype):
+    comparison.compare(
+        attend(case),
+        lambda q, k, v, **arguments: reference.attention(q, k, v, case.mask, **arguments),
+        inputs.qkv(case, dtype, grain=8),
+        inputs.call_arguments(case),
+        case.name,
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_attention(simt, case):
+    check(case, DTYPES[CASES.index(case) % 2])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", [case for case in COMPACT if runs(case)], ids=str)
+def test_both_types(simt, case, dtype):
+    check(case, dtype)
+
+
+@pytest.mark.parametrize("case", [case for case in DILATED if runs(case)], ids=str)
+def test_dilated(simt, case):
+    arguments = dict(
+        segment_lengths=case.segment_lengths,
+        dilation_rates=case.dilation_rates,
+        causal=case.causal,
+        head_offset=case.head_offset,
+        q_start=case.q_start,
+        k_start=case.k_start,
+    )
+    comparison.compare(
+        lambda q, k, v, **rest: longattn.dilated_attention(q, k, v, backend="simt", **rest),
+        reference.dilated_attention,
+        inputs.qkv(case, torch.bfloat16, grain=8),
+        arguments,
+        case.name,
+    )
+
+
+SCHEDULES = [
+    ("round_robin", "lazy", 1),
+    ("forward", "eager", 1),
+    ("reverse", "eager", 1),
+    ("reverse", "lazy", 1),
+    *(("random", "random", seed) for seed in range(1, 5)),
+]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_any_schedule(simt, schedule):
+    """No order of threads, and no moment for copies to land, may change a bit."""
+    case = Case("schedule", Window(70, sink_tokens=3), 150, q_heads=2, kv_heads=1, head_dim=64)
+    tensors = inputs.qkv(case, torch.bfloat16, grain=8)
+    d_out, d_lse = comparison.output_gradients(tensors, case.name)
+
+    def bits(*settings):
+        simt.configure(*settings)
+        found = comparison.results(attend(case), tensors, {}, d_out, d_lse)
+        return found.out, found.lse, *found.gradients
+
+    for ours, plain in zip(bits(*schedule), bits("round_robin", "lazy", 1)):
+        assert torch.equal(ours, plain)
+
+
+def test_sliced_sinks(simt):
+    """Long enough that queries of the sink tile are cut into slices."""
+    case = Case("slices", Window(8, sink_tokens=5), 4500, q_heads=1, head_dim=8)
+    check(case, torch.bfloat16)
+
+
+def test_many_packed_sequences(simt):
+    """Tiles find their sequence by searching, past empty ones and others of every length."""
+    lengths = (0, 1, 130, 0, 0, 64, 127, 128, 129, 3)
+    check(Case("many", Causal(), q_lengths=lengths, head_dim=16), torch.float16)
