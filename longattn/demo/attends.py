@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The attention functions that the demo compares, each as q, k, v -> out for the decoder."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch.nn import functional
+
+import longattn
+from longattn.demo.model import Attend, rotate
+from longattn.demo.settings import SINK_TOKENS
+
+
+def longattn_attends(window: int) -> dict[str, Attend]:
+    """Masks by name. A window of the training length shows no distance that training did not."""
+
+    def causal(q, k, v):
+        return longattn.attention(q, k, v, longattn.Causal())
+
+    def sliding_window(q, k, v):
+        return longattn.attention(q, k, v, longattn.Window(window))
+
+    def window_and_sinks(q, k, v):
+        return longattn.lambda_attention(q, k, v, window=window, sink_tokens=SINK_TOKENS)
+
+    def window_and_sinks_with_ceiling(q, k, v):
+        """LM-Infinite: as above, but a sink beyond the window counts as `window` tokens away.
+
+        Two partials of the same queries, merged exactly. The far one sees the sinks only: with its
+        keys moved by `window`, "causal" means "at least `window` tokens back".
+        """
+        position = torch.arange(q.shape[1], device=q.device)
+        far_q = rotate(q, window - position)  # takes back its own rotation: stands at `window`
+        far_k = rotate(k[:, :SINK_TOKENS], -position[:SINK_TOKENS])  # stands at 0
+        near = longattn.attention(q, k, v, longattn.Window(window), return_lse=True)
+        far = longattn.attention(
+            far_q, far_k, v[:, :SINK_TOKENS], longattn.Causal(),
+            q_start=0, k_start=window, return_lse=True,
+        )  # fmt: skip
+        out, _ = longattn.merge_partials([near[0], far[0]], [near[1], far[1]])
+        return out
+
+    return {
+        "causal": causal,
+        f"window {window}": sliding_window,
+        f"lambda: window {window} + {SINK_TOKENS} sinks": window_and_sinks,
+        "lambda, sink distance <= window": window_and_sinks_with_ceiling,
+    }
+
+
+def sdpa_attends(window: int) -> dict[str, Attend]:
+    """The same masks for torch's scaled_dot_product_attention, as far as it can say them.
+
+    `is_causal` is aligned to the top left there; with q_len == kv_len, as here, that is causal
+    attention. Windows need a boolean [length, length] tensor; it is kept between calls.
+    """
+
+    def attend(q, k, v, **mask):
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        return functional.scaled_dot_product_attention(q, k, v, **mask).transpose(1, 2)
+
+    def causal(q, k, v):
+        return attend(q, k, v, is_causal=True)
+
+    def sliding_window(q, k, v):
+        return attend(q, k, v, attn_mask=visible_pairs(q.shape[1], window, 0))
+
+    def window_and_sinks(q, k, v):
+        return attend(q, k, v, attn_mask=visible_pairs(q.shape[1], window, SINK_TOKENS))
+
+    names = longattn_attends(window)
+    return dict(zip(names, (causal, sliding_window, window_and_sinks)))
+
+
+def contenders(window: int) -> dict[str, Attend]:
+    """Both, each longattn function followed by its rival, under the names of the speed table."""
+    rivals = sdpa_attends(window)
+    result = {}
+    for name, attend in longattn_attends(window).items():
+        result[f"longattn  {name}"] = attend
+        if name in rivals:
+            argument = "is_causal=True" if name == "causal" else "boolean attn_mask"
+            result[f"SDPA      {name.split(':')[0]}, {argument}"] = rivals[name]
+    return result
+
+
+@functools.lru_cache(maxsize=1)
+def visible_pairs(length: int, window: int, sink_tokens: int) -> torch.Tensor:
+    position = torch.arange(length)
+    distance = position[:, None] - position
+    return (distance >= 0) & ((distance < window) | (position < sink_tokens))
