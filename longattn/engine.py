@@ -23,10 +23,11 @@ def lse_shape(q: torch.Tensor) -> tuple:
 
 def check_dtypes(**tensors) -> None:
     """The last look before pointers are handed over: after autocast, and for calls of the op."""
-    dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
-    if len(set(dtypes.values())) > 1:
-        listed = ", ".join(f"{name} has {dtype}" for name, dtype in dtypes.items())
-        raise TypeError(f"q, k and v must have one dtype (autocast leaves float64 alone): {listed}")
+    dtype = tensors["q"].dtype
+    if all(tensor.dtype == dtype for tensor in tensors.values()):
+        return
+    listed = ", ".join(f"{name} has {tensor.dtype}" for name, tensor in tensors.items())
+    raise TypeError(f"q, k and v must have one dtype (autocast leaves float64 alone): {listed}")
 
 
 def layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start) -> list:
