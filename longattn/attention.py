@@ -69,8 +69,7 @@ def attention(
         checks.reject_unknown("attention", unsupported)
     checks.reject_not_yet(bias=bias, softcap=softcap, sink_logits=sink_logits)
     packed = cu_seqlens_q is not None or cu_seqlens_k is not None
-    if not isinstance(q, torch.Tensor):
-        raise TypeError(f"q must be a torch.Tensor, got {type(q).__name__}")
+    checks.check_is_tensor("q", q)
     backend = backends.choose(backend, q.device)
     checks.check_tensors(q, k, v, backend, packed)
     checks.check_mask(mask, q.shape[-2])

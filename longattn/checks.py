@@ -46,14 +46,18 @@ def check_mask(mask, q_heads: int) -> None:
             )
 
 
+def check_is_tensor(name: str, value) -> None:
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+
+
 def check_tensors(q, k, v, backend: Backend, packed: bool) -> None:
     """Types, ranks, devices, dtypes and shapes of q, k and v."""
     rank = 3 if packed else 4
     device, dtype = q.device, q.dtype
     casts = torch.is_autocast_enabled(device.type)  # then the op brings them to one dtype
     for name, tensor in (("q", q), ("k", k), ("v", v)):
-        if not isinstance(tensor, torch.Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+        check_is_tensor(name, tensor)
         if tensor.dim() != rank:
             _raise_rank(name, tensor, packed)
         if tensor.device != device:

@@ -33,8 +33,13 @@ def tracked() -> list:
     if listed.returncode == 0 and listed.stdout:
         paths = [ROOT / line for line in listed.stdout.splitlines()]
     else:
-        paths = [path for path in ROOT.rglob("*") if "/." not in str(path.relative_to(ROOT))]
+        paths = [path for path in ROOT.rglob("*") if not is_left_out(path.relative_to(ROOT))]
     return sorted(path for path in paths if path.is_file())
+
+
+def is_left_out(path) -> bool:
+    """Hidden folders and what a build leaves behind."""
+    return path.parts[0] in ("build", "dist") or any(part.startswith(".") for part in path.parts)
 
 
 def relative(path) -> str:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """LongNet's dilated attention: every branch is a strided view with segments, mixed exactly."""
 
-import torch
-
 from longattn import backends, checks, native, ops
 from longattn.attention import default_scale, encode_rules
 from longattn.masks import Causal, Full
@@ -62,8 +60,7 @@ def dilated_attention(
         cu_seqlens_k=cu_seqlens_k,
     )
     checks.check_branches(segment_lengths, dilation_rates, head_offset, native.HEAD_OFFSETS)
-    if not isinstance(q, torch.Tensor):
-        raise TypeError(f"q must be a torch.Tensor, got {type(q).__name__}")
+    checks.check_is_tensor("q", q)
     backend = backends.choose(backend, q.device)
     checks.check_tensors(q, k, v, backend, packed=False)
     checks.check_scale(softmax_scale)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Shifted sparse attention: block-local groups, shifted by half a group in half of the heads."""
 
+from longattn import checks
 from longattn.attention import attention
 from longattn.masks import Groups
 
@@ -39,6 +40,7 @@ def shifted_sparse_attention(
     All other arguments, the result and the errors are those of `longattn.attention`.
     """
     Groups(group_size, causal=causal)  # raises for a wrong group_size
+    checks.check_is_tensor("q", q)
     q_heads = q.shape[-2]
     shift = (0,) * (q_heads // 2) + (group_size // 2,) * (q_heads - q_heads // 2)
     mask = Groups(group_size, shift=shift, causal=causal)
