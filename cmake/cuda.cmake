@@ -3,7 +3,7 @@
 #
 # Gives: LONGATTN_CUDA_BUILT       TRUE or FALSE
 #        LONGATTN_NO_CUDA_REASON   where FALSE: the sentence that `python -m longattn env` repeats
-#        longattn_cuda             where TRUE: the object library
+#        LONGATTN_CUDA_LIBRARIES   where TRUE: the object libraries
 set(LONGATTN_CUDA AUTO CACHE STRING "Build the CUDA sources: ON, OFF or AUTO")
 set(LONGATTN_CUDA_ARCHITECTURES "" CACHE STRING
   "GPUs to compile for, such as 80-real,90a-real; empty: those of this machine, else a list")
@@ -120,16 +120,22 @@ target_compile_options(longattn_cuda_flags INTERFACE
   $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>)
 target_link_libraries(longattn_cuda_flags INTERFACE longattn_flags)
 
-add_library(longattn_cuda OBJECT
+# One object library a family of kernels, so that code for one architecture stays in translation
+# units of its own and no kernel asks for what it is compiled. wgmma kernels (90a) will be a second.
+add_library(longattn_cuda_sm80 OBJECT
   csrc/cuda/host/backward.cu
-  csrc/cuda/host/device_guard.cu
-  csrc/cuda/host/device_query.cu
   csrc/cuda/host/forward.cu
   csrc/cuda/host/row_dot.cu)
-target_link_libraries(longattn_cuda PUBLIC longattn_cuda_flags)
-# <ptx/...> and <launch/...>: the emulator of tests/simt puts its own in front of these.
-target_include_directories(longattn_cuda PRIVATE csrc/cuda)
-set_target_properties(longattn_cuda PROPERTIES CUDA_ARCHITECTURES "${longattn_architectures}")
+add_library(longattn_cuda_host OBJECT
+  csrc/cuda/host/device_guard.cu
+  csrc/cuda/host/device_query.cu)
+set(LONGATTN_CUDA_LIBRARIES longattn_cuda_sm80 longattn_cuda_host)
+foreach(library IN LISTS LONGATTN_CUDA_LIBRARIES)
+  target_link_libraries(${library} PUBLIC longattn_cuda_flags)
+  # <ptx/...> and <launch/...>: the emulator of tests/simt puts its own in front of these.
+  target_include_directories(${library} PRIVATE csrc/cuda)
+  set_target_properties(${library} PROPERTIES CUDA_ARCHITECTURES "${longattn_architectures}")
+endforeach()
 list(JOIN longattn_architectures "," longattn_architectures_text)
-target_compile_definitions(longattn_cuda PRIVATE
+target_compile_definitions(longattn_cuda_host PRIVATE
   LONGATTN_CUDA_ARCHITECTURES="${longattn_architectures_text}")

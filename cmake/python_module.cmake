@@ -21,7 +21,7 @@ target_link_libraries(_native PRIVATE longattn_flags ${LONGATTN_CPU_LIBRARIES})
 
 if(LONGATTN_CUDA_BUILT)
   target_sources(_native PRIVATE csrc/api/bind_cuda.cpp)
-  target_link_libraries(_native PRIVATE longattn_cuda)
+  target_link_libraries(_native PRIVATE ${LONGATTN_CUDA_LIBRARIES})
 else()
   target_sources(_native PRIVATE csrc/api/bind_no_cuda.cpp)
   set_source_files_properties(csrc/api/bind_no_cuda.cpp PROPERTIES
