@@ -69,8 +69,9 @@ LONGATTN_HOST_DEVICE Work work_at(const SequenceLayout& layout, const TiledRows&
   if (layout.split == Split::kPacked) {
     if (last_tile_first) slot = tile_slots(layout, rows) - 1 - slot;
     const int64_t sequence = sequence_of_slot(layout, rows, slot);
-    return {sequence, head,
-            static_cast<int32_t>((slot - first_slot(rows, sequence)) * rows.tile)};
+    // Bad borders may put the slot before its sequence; the tile must not lie before its rows.
+    const int64_t tile = larger(slot - first_slot(rows, sequence), 0);
+    return {sequence, head, static_cast<int32_t>(tile * rows.tile)};
   }
   const int64_t sequences = sequences_of(layout);
   int64_t tile = slot / sequences;
