@@ -23,6 +23,10 @@ hypothesis.settings.load_profile("longattn")
 torch.set_num_threads(1)
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "gpu: needs a GPU and a build with CUDA; elsewhere skipped")
+
+
 def pytest_report_header(config):
     return f"torch {torch.__version__}, {torch.get_num_threads()} thread"
 

@@ -16,8 +16,8 @@ import longattn
 from longattn import native
 
 ROOT = Path(__file__).parents[1]
-NOT_SOURCE = shutil.ignore_patterns("longattn-demo", 
-    ".git", ".ci", ".venv", "build", "dist", "*.egg-info", "*.so", "__pycache__", ".*cache*",
+NOT_SOURCE = shutil.ignore_patterns(
+    "longattn-demo", ".git", ".ci", ".venv", "build", "dist", "*.egg-info", "*.so", "__pycache__", ".*cache*",
     ".hypothesis",
 )  # fmt: skip
 

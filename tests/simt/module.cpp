@@ -5,6 +5,7 @@
 
 #include "api/calls.h"
 #include "cuda/host/engine.h"
+#include "machine/planted.h"
 #include "machine/settings.h"
 
 namespace {
@@ -50,4 +51,5 @@ PYBIND11_MODULE(_simt, module) {
   module.def("row_dot", &row_dot);
   module.def("configure", &configure, pybind11::arg("order") = "round_robin",
              pybind11::arg("async_copies") = "lazy", pybind11::arg("seed") = 1);
+  module.def("plant", [](int bug) { simt::planted_bug = bug; });
 }
