@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import subprocess
 
 import torch
 
@@ -95,6 +96,13 @@ def overhead() -> dict:
     }
 
 
+def commit() -> str:
+    """What was measured; "+" marks a tree with changes of its own."""
+    command = ["git", "describe", "--always", "--dirty=+"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    return result.stdout.strip() or "unknown"
+
+
 def machine() -> dict:
     model = platform.processor() or platform.machine()
     try:
@@ -110,6 +118,7 @@ def machine() -> dict:
         "torch_capability": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
         "longattn": longattn.__version__,
+        "commit": commit(),
     }
 
 
