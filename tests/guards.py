@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""An engine whose every tensor lies between guards, so that what a kernel touches beside its
+tensors shows as NaN (it was read) or as a broken guard (it was written), and harms no other memory.
+"""
+
+import torch
+
+from longattn import native
+
+GUARD = 2**17  # elements before and after: more than a tile of rows of any test
+
+# Signalling NaNs: arithmetic makes them quiet, so even `x += 0` leaves a trace in the bits.
+CANARIES = {
+    torch.float32: (torch.int32, 0x7FA00000),
+    torch.bfloat16: (torch.int16, 0x7FA0),
+    torch.float16: (torch.int16, 0x7D00),
+}
+
+
+class BrokenGuard(AssertionError):
+    """A kernel has written where no tensor is."""
+
+
+class Guarded:
+    """A copy of a tensor, of the same strides, with canaries all around and in its gaps."""
+
+    def __init__(self, name, tensor, *, empty=False):
+        self.name = name
+        self.original = tensor
+        strides = zip(tensor.shape, tensor.stride())
+        span = 1 + sum((length - 1) * stride for length, stride in strides) if tensor.numel() else 0
+        self.bits_type, self.canary = CANARIES[tensor.dtype]
+        bits = torch.full((GUARD + span + GUARD,), self.canary, dtype=self.bits_type)
+        self.storage = bits.view(tensor.dtype)
+        self.inside = self._view(self.storage)
+        if not empty:
+            self.inside.copy_(tensor)
+
+    def _view(self, storage):
+        return storage.as_strided(self.original.shape, self.original.stride(), GUARD)
+
+    def check(self) -> None:
+        """Raises BrokenGuard if anything but the tensor's own elements has changed."""
+        outside = torch.ones(self.storage.shape, dtype=torch.bool)
+        self._view(outside).fill_(False)
+        broken = outside & (self.storage.view(self.bits_type) != self.canary)
+        if broken.any():
+            first = int(broken.nonzero()[0]) - GUARD
+            raise BrokenGuard(
+                f"{self.name}: {int(broken.sum())} canaries beside the tensor are dead, the first "
+                f"at {first} elements from its begin (shape {tuple(self.original.shape)}, "
+                f"strides {self.original.stride()})"
+            )
+
+
+class GuardedEngine(native.Engine):
+    """Hands guarded copies of all tensors to the engine and takes the results back."""
+
+    def forward(self, q, k, v, layout, rules, softmax_scale, out, lse, *, merge) -> None:
+        read = _guarded(q=q, k=k, v=v)
+        written = _guarded(empty=not merge, out=out, lse=lse)
+        super().forward(
+            *_insides(read), layout, rules, softmax_scale, *_insides(written), merge=merge
+        )
+        _take_back(read, written)
+
+    def row_dot(self, dout, out, dlse, delta) -> None:
+        read = _guarded(dout=dout, out=out, dlse=dlse)
+        written = _guarded(empty=True, delta=delta)
+        super().row_dot(*_insides(read), *_insides(written))
+        _take_back(read, written)
+
+    def backward(
+        self, q, k, v, layout, rules, softmax_scale, dout, lse, delta, dq, dk, dv, workspace
+    ) -> None:
+        problem = _guarded(q=q, k=k, v=v)
+        read = _guarded(dout=dout, lse=lse, delta=delta)
+        written = _guarded(dq=dq, dk=dk, dv=dv)
+        scratch = _guarded(empty=True, workspace=workspace)
+        super().backward(
+            *_insides(problem),
+            layout,
+            rules,
+            softmax_scale,
+            *_insides(read),
+            *_insides(written),
+            *_insides(scratch),
+        )
+        _take_back(problem + read, written + scratch)
+
+
+def _guarded(*, empty=False, **tensors) -> list:
+    return [
+        None if tensor is None else Guarded(name, tensor.detach(), empty=empty)
+        for name, tensor in tensors.items()
+    ]
+
+
+def _insides(guarded) -> list:
+    return [None if tensor is None else tensor.inside for tensor in guarded]
+
+
+def _take_back(read, written) -> None:
+    for tensor in read + written:
+        if tensor is not None:
+            tensor.check()
+    for tensor in written:
+        tensor.original.copy_(tensor.inside)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Bugs in who stores what: heads, slices, borders; and warp-wide operations in branches."""
+
+from mutations.mutation import (
+    CANARY,
+    DIVIDED,
+    FORWARD,
+    KEY_GRADIENT,
+    QUERY_GRADIENT,
+    ROW_DOT,
+    WRONG,
+    Mutation,
+)
+
+HEADS_AND_SLICES = [
+    Mutation(
+        "dilated heads do not leave their shares",
+        KEY_GRADIENT,
+        "if (views_differ || i + 1 == group) leave();",
+        "if (i + 1 == group) leave();",
+        "dilated",
+        WRONG,
+    ),
+    Mutation(
+        "dilated heads keep the first head's keys",
+        KEY_GRADIENT,
+        "if (i == 0 || views_differ) load_keys();",
+        "if (i == 0) load_keys();",
+        "dilated",
+        WRONG,
+    ),
+    Mutation(
+        "heads leave their shares twice",
+        KEY_GRADIENT,
+        "value = 0.0f;",
+        ";",
+        "dilated",
+        WRONG,
+    ),
+    Mutation(
+        "slices are rounded down",
+        KEY_GRADIENT,
+        "(count + slices - 1) / slices",
+        "count / slices",
+        "window",
+        WRONG,
+    ),
+    Mutation(
+        "slices of tiles without sinks stay",
+        KEY_GRADIENT,
+        "if (slice > 0 && work.first_row >= parameters.sinks.rows) return;",
+        ";",
+        "slices",
+        CANARY,
+    ),
+    Mutation(
+        "slices overlap",
+        KEY_GRADIENT,
+        "smaller(begin + per_slice, interval.end)",
+        "smaller(begin + per_slice + 1, interval.end)",
+        "slices",
+        WRONG,
+    ),
+    Mutation(
+        "the last slice is lost",
+        KEY_GRADIENT,
+        "slice < sinks.count",
+        "slice < sinks.count - 1",
+        "slices",
+        WRONG,
+    ),
+    Mutation(
+        "slices leave their shares one place too far",
+        KEY_GRADIENT,
+        "((slice_ - 1) * sequences + work_.sequence)",
+        "(slice_ * sequences + work_.sequence)",
+        "slices",
+        CANARY,
+    ),
+    Mutation(
+        "shares of dk and dv lie in one place",
+        "cuda/host/backward.cu",
+        "workspace + shares * problem.head_dim",
+        "workspace",
+        "slices",
+        WRONG,
+    ),
+]
+
+STORES = [
+    Mutation(
+        "rows beyond the sequence are stored",
+        FORWARD,
+        "if (row >= sequence_.q_len) continue;",
+        ";",
+        "causal",
+        CANARY,
+    ),
+    Mutation(
+        "dims beyond value_dim are stored",
+        FORWARD,
+        "if (column >= problem_.value_dim) continue;",
+        ";",
+        "window",
+        CANARY,
+    ),
+    Mutation(
+        "dq of rows beyond the sequence is stored",
+        QUERY_GRADIENT,
+        "row >= sequence_.q_len || column >= problem_.head_dim",
+        "column >= problem_.head_dim",
+        "causal",
+        CANARY,
+    ),
+    Mutation(
+        "dk of keys beyond the sequence is stored",
+        KEY_GRADIENT,
+        "key < shared_.sequence.k_len && column < dim",
+        "column < dim",
+        "causal",
+        CANARY,
+    ),
+    Mutation(
+        "shares of keys beyond the sequence are added",
+        KEY_GRADIENT,
+        "if (key >= sequence.k_len) return;",
+        ";",
+        "packed slices",
+        CANARY,
+    ),
+    Mutation(
+        "delta of rows that do not exist is stored",
+        ROW_DOT,
+        "if (!exists || lane != 0) return;",
+        "if (lane != 0) return;",
+        "wide",
+        CANARY,
+    ),
+]
+
+COLLECTIVES = [
+    Mutation(
+        "lanes that lead shuffle alone",
+        FORWARD,
+        "maximum_of_row(leads ? Epilogue::read_lse(lse) : -INFINITY)",
+        "leads ? maximum_of_row(Epilogue::read_lse(lse)) : -INFINITY",
+        "causal",
+        DIVIDED,
+    ),
+    Mutation(
+        "lanes shuffle in a branch",
+        ROW_DOT,
+        "sum += ptx::shuffle_xor(sum, distance);",
+        "if (lane < distance) sum += ptx::shuffle_xor(sum, distance);",
+        "causal",
+        DIVIDED,
+    ),
+]
