@@ -38,7 +38,8 @@ def attention(
 
     Args:
         q: [batch, q_len, q_heads, head_dim]; float16, bfloat16, float32 or float64. head_dim is at
-            most 256. Any strides, as long as the last dimension is contiguous.
+            most 256. Any strides, as long as the last dimension is contiguous. On CUDA: float16 or
+            bfloat16, head_dim at most 128, addresses and strides at multiples of 16 bytes.
         k: [batch, kv_len, kv_heads, head_dim]; q_heads is a multiple of kv_heads, and query head h
             uses kv head h // (q_heads / kv_heads).
         v: [batch, kv_len, kv_heads, value_dim], value_dim at most 256.
@@ -54,7 +55,7 @@ def attention(
             cu_seqlens[s] to cu_seqlens[s + 1]. Nothing leaks between sequences.
         return_lse: also return the natural logarithm of the softmax denominator.
         deterministic: the backward pass always is, bit by bit; accepted for what is to come.
-        backend: None (by device) or "cpu".
+        backend: None (by device), "cpu" or "cuda".
 
     Returns:
         out [batch, q_len, q_heads, value_dim] in q's dtype, or (out, lse) with
@@ -72,7 +73,7 @@ def attention(
     checks.check_is_tensor("q", q)
     backend = backends.choose(backend, q.device)
     checks.check_tensors(q, k, v, backend, packed)
-    checks.check_mask(mask, q.shape[-2])
+    checks.check_mask(mask)
     checks.check_scale(softmax_scale)
     checks.check_positions(packed, q_start, k_start)
     if packed:
@@ -109,6 +110,7 @@ def encode_rules(mask: Mask, q_heads: int) -> list:
 
 
 def _encode_rules(mask: Mask, q_heads: int) -> list:
+    checks.check_head_counts(mask, q_heads)
     rules = [mask.rule(head) for head in range(q_heads if mask.head_counts() else 1)]
     distinct = list(dict.fromkeys(rules))
     if len(distinct) > MAX_RULES:

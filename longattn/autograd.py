@@ -5,7 +5,24 @@ from __future__ import annotations
 
 import torch
 from torch.autograd import forward_ad
-from torch.autograd.function import once_differentiable
+
+
+class _NoSecondDerivative(torch.autograd.Function):
+    """Hands gradients on unchanged, and raises where they are differentiated themselves.
+
+    torch's once_differentiable would do so only if the incoming gradient required one: the second
+    derivative of a loss that is linear in out would silently be 0."""
+
+    @staticmethod
+    def forward(ctx, dq, dk, dv, *sources):
+        return dq.view_as(dq), dk.view_as(dk), dv.view_as(dv)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        raise NotImplementedError(
+            "longattn's attention has no second derivatives: it was differentiated twice; use "
+            "longattn.reference for that, or leave create_graph at False"
+        )
 
 
 def make_autograd(forward_op, backward_op):
@@ -22,16 +39,20 @@ def make_autograd(forward_op, backward_op):
             return out, lse
 
         @staticmethod
-        @once_differentiable
         def backward(ctx, dout, dlse):
             q, k, v, cu_seqlens_q, cu_seqlens_k, out, lse = ctx.saved_tensors
             if dout is None and dlse is None:
                 return (None,) * 6
-            if dout is None:
-                dout = torch.zeros_like(out)
-            gradients = backward_op(
-                dout, dlse, q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, *ctx.settings
-            )
+            differentiates_again = torch.is_grad_enabled()
+            with torch.no_grad():
+                gradients = backward_op(
+                    torch.zeros_like(out) if dout is None else dout,
+                    dlse,
+                    *(q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k),
+                    *ctx.settings,
+                )
+            if differentiates_again:
+                gradients = _NoSecondDerivative.apply(*gradients, q, k, v, dout, dlse)
             return (*gradients, None, None, None)
 
     def kernel(q, k, v, cu_seqlens_q, cu_seqlens_k, *settings):

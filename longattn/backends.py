@@ -42,6 +42,8 @@ def register(backend: Backend) -> None:
 
 
 def get(name: str) -> Backend:
+    if name not in _backends:
+        raise ValueError(f"backend must be one of {sorted(_backends)}, got {name!r}")
     return _backends[name]
 
 
@@ -55,7 +57,7 @@ def available(device_type: str) -> tuple:
         return False, str(error)
     reason = native.no_cuda_reason() if device_type == "cuda" else None
     if reason is not None:
-        return False, f"the CUDA engine cannot be used: {reason}"
+        return False, native.cuda_sentence(reason)
     return True, ""
 
 
@@ -90,8 +92,8 @@ def choose(name: Optional[str], device: torch.device) -> Backend:
     """The backend asked for, or the one for the tensors' device."""
     if name is None and device.type not in _backends:
         raise NotImplementedError(available(device.type)[1])
-    name = name or device.type
-    if name not in _backends:
+    name = device.type if name is None else name
+    if not isinstance(name, str) or name not in _backends:
         raise ValueError(f"backend must be None or one of {sorted(_backends)}, got {name!r}")
     backend = _backends[name]
     if backend.device_type != device.type:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import torch
@@ -32,12 +33,15 @@ def reject_not_yet(**arguments) -> None:
             )
 
 
-def check_mask(mask, q_heads: int) -> None:
+def check_mask(mask) -> None:
     if not isinstance(mask, Mask):
         raise TypeError(
             "mask must be a longattn mask (Full, Causal, Window, Band, Groups, Prefix, or several "
             f"joined with &), got {mask if isinstance(mask, (bool, int, str)) else type(mask)}"
         )
+
+
+def check_head_counts(mask: Mask, q_heads: int) -> None:
     for count in mask.head_counts():
         if count != q_heads:
             raise ValueError(
@@ -70,26 +74,40 @@ def check_tensors(q, k, v, backend: Backend, packed: bool) -> None:
                 f"{name} has {tensor.dtype}"
             )
         if tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
-            raise ValueError(
-                f"the last dimension of {name} must be contiguous (stride 1), got stride "
-                f"{tensor.stride(-1)}: call {name}.contiguous()"
-            )
+            _raise_stride(name, tensor)
+    if casts and dtype.is_floating_point and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device.type)
     usable, reason = can_run(backend, dtype)
     if not usable:
         raise TypeError(reason)
     _check_shapes(tuple(q.shape), tuple(k.shape), tuple(v.shape), packed, backend.max_dim)
-    if backend.alignment > 1:
-        _check_alignment(backend, q=q, k=k, v=v)
 
 
-def _check_alignment(backend: Backend, **tensors) -> None:
-    for name, tensor in tensors.items():
+def check_memory(q, k, v, backend: Backend, packed: bool) -> None:
+    """What keeps native code inside the tensors. Asked by the op: after autocast, with addresses
+    that exist, and for calls that pass by `attention` too."""
+    if not q.dtype == k.dtype == v.dtype:
+        raise TypeError(
+            "q, k and v must have one dtype (autocast leaves float64 alone), got "
+            f"{q.dtype}, {k.dtype} and {v.dtype}"
+        )
+    _check_shapes(tuple(q.shape), tuple(k.shape), tuple(v.shape), packed, backend.max_dim)
+    for name, tensor in (("q", q), ("k", k), ("v", v)):
+        if tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
+            _raise_stride(name, tensor)
         reason = misalignment(backend, tensor)
         if reason is not None:
             raise ValueError(
                 f"the {backend.name} backend cannot read {name} with shape {tuple(tensor.shape)} "
                 f"and strides {tensor.stride()}: {reason}"
             )
+
+
+def _raise_stride(name: str, tensor):
+    raise ValueError(
+        f"the last dimension of {name} must be contiguous (stride 1), got stride "
+        f"{tensor.stride(-1)}: call {name}.contiguous()"
+    )
 
 
 def _raise_rank(name: str, tensor, packed: bool):
@@ -191,6 +209,13 @@ def check_scale(softmax_scale) -> None:
         return
     if not isinstance(softmax_scale, numbers) or isinstance(softmax_scale, bool):
         raise TypeError(f"softmax_scale must be a number or None, got {softmax_scale!r}")
+    if isinstance(softmax_scale, float) and not math.isfinite(softmax_scale):
+        raise ValueError(f"softmax_scale must be finite, got {softmax_scale}")
+
+
+def check_flag(name: str, value) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
 def check_branches(segment_lengths, dilation_rates, head_offset, accepted_offsets) -> None:
@@ -209,7 +234,7 @@ def check_branches(segment_lengths, dilation_rates, head_offset, accepted_offset
                 raise TypeError(f"{name} must hold integers, got {value!r}")
             if not 1 <= value < 2**31:
                 raise ValueError(f"{name} must hold values in [1, {2**31 - 1}], got {value}")
-    if head_offset not in accepted_offsets:
+    if not isinstance(head_offset, str) or head_offset not in accepted_offsets:
         raise ValueError(
             f"head_offset must be one of {sorted(accepted_offsets)}, got {head_offset!r}"
         )

@@ -21,15 +21,6 @@ def lse_shape(q: torch.Tensor) -> tuple:
     return (*q.shape[:-3], q.shape[-2], q.shape[-3])
 
 
-def check_dtypes(**tensors) -> None:
-    """The last look before pointers are handed over: after autocast, and for calls of the op."""
-    dtype = tensors["q"].dtype
-    if all(tensor.dtype == dtype for tensor in tensors.values()):
-        return
-    listed = ", ".join(f"{name} has {tensor.dtype}" for name, tensor in tensors.items())
-    raise TypeError(f"q, k and v must have one dtype (autocast leaves float64 alone): {listed}")
-
-
 def layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start) -> list:
     """One Layout a partial. `branches`: (), or head offset followed by (length, rate) pairs."""
     q_len, kv_len = q.shape[-3], k.shape[-3]
@@ -44,7 +35,9 @@ def layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start) -> lis
     shape = (q.shape[0], q_len, kv_len, q_start, k_start)
     if not branches:
         return [Layout(native.BATCH, *shape)]
-    head_offset = branches[0]
+    head_offset, pairs = branches[0], branches[1:]
+    if len(pairs) % 2 or any(number < 1 for number in pairs):
+        raise ValueError(f"branches must be an offset and pairs of numbers >= 1, got {branches}")
     return [
         Layout(native.DILATED, *shape, None, None, length, rate, head_offset)
         for length, rate in zip(branches[1::2], branches[2::2])
@@ -55,8 +48,9 @@ def forward(
     q, k, v, cu_seqlens_q, cu_seqlens_k, rules, branches, softmax_scale, q_start, k_start, backend
 ) -> tuple:
     """-> (out in q's dtype, lse in the accumulator's)."""
-    engine = backends.get(backend).engine
-    check_dtypes(q=q, k=k, v=v)
+    backend = backends.get(backend)
+    engine = backend.engine
+    checks.check_memory(q, k, v, backend, cu_seqlens_q is not None)
     partials = layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start)
     out_shape = (*q.shape[:-1], v.shape[-1])
     dtype = accumulator_dtype(q.dtype)
@@ -93,15 +87,19 @@ def backward(
     """-> (dq, dk, dv). `out` and `lse` are those of the whole op."""
     backend = backends.get(backend)
     engine = backend.engine
-    check_dtypes(dout=dout, q=q, k=k, v=v, out=out)
+    checks.check_memory(q, k, v, backend, cu_seqlens_q is not None)
+    dout, out = dout.to(q.dtype), out.to(q.dtype)
     partials = layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start)
     dout = _readable(dout, backend)
-    dlse = None if dlse is None else dlse.contiguous()
-    dtype = lse.dtype
+    dtype = accumulator_dtype(q.dtype)
+    lse = lse.to(dtype).contiguous()
+    dlse = None if dlse is None else dlse.to(dtype).contiguous()
     dq, dk, dv = (tensor.new_zeros(tensor.shape, dtype=dtype) for tensor in (q, k, v))
     delta = torch.empty_like(lse)
+    empty = lse == float("-inf")  # rows that see nothing: no gradient, whatever arrives there
     if not detach_weights:
         engine.row_dot(dout, out, dlse, delta)
+        delta.masked_fill_(empty, 0)
     for layout in partials:
         if detach_weights:
             # Each branch keeps its own delta: its weight in the mixture is a constant.
@@ -111,6 +109,7 @@ def backward(
                 q, k, v, layout, rules, softmax_scale, branch_out, branch_lse, merge=True
             )
             engine.row_dot(dout, branch_out, dlse, delta)
+            delta.masked_fill_(empty, 0)
         problem = (q, k, v, layout, rules, softmax_scale)
         workspace = q.new_empty(engine.backward_workspace(*problem), dtype=dtype)
         engine.backward(*problem, dout, lse, delta, dq, dk, dv, workspace)

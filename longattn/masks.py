@@ -49,7 +49,9 @@ class Mask:
     def head_counts(self) -> frozenset:
         """Lengths of the per-head tuples in use; empty if every value holds for all heads."""
         return frozenset(
-            len(value) for value in self.__dict__.values() if isinstance(value, tuple)
+            len(value)
+            for value in (getattr(self, name) for name in self.__dataclass_fields__)
+            if isinstance(value, tuple)
         )
 
 

@@ -143,11 +143,15 @@ def no_cuda_reason() -> Optional[str]:
 
 
 def cuda_module():
-    """The native CUDA engine, or RuntimeError with the reason."""
+    """The native CUDA engine, or NotImplementedError with the reason."""
     reason = no_cuda_reason()
     if reason is not None:
-        raise RuntimeError(f"the CUDA engine cannot be used: {reason}")
+        raise NotImplementedError(cuda_sentence(reason))
     return module().cuda
+
+
+def cuda_sentence(reason: str) -> str:
+    return f"the CUDA engine cannot be used: {reason}"
 
 
 cpu = Engine(module, lambda tensor: (torch.get_num_threads(), 0, 0))

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import torch
 
+from longattn import checks
+
 
 def merge_partials(outs, lses):
     """Merge partial attentions of the same queries into the attention over all of their keys.
@@ -29,6 +31,15 @@ def merge_partials(outs, lses):
         raise ValueError(
             f"outs and lses must hold one and the same number of partials, at least 1, got "
             f"{len(outs)} and {len(lses)}"
+        )
+    for name, tensors in (("outs", outs), ("lses", lses)):
+        for tensor in tensors:
+            checks.check_is_tensor(f"each of {name}", tensor)
+            if not tensor.is_floating_point():
+                raise TypeError(f"{name} must hold floating point tensors, got {tensor.dtype}")
+    if outs[0].dim() < 3:
+        raise ValueError(
+            f"each out must have shape [..., q_len, q_heads, value_dim], got {tuple(outs[0].shape)}"
         )
     for out, lse in zip(outs, lses):
         expected = (*outs[0].shape[:-3], outs[0].shape[-2], outs[0].shape[-3])

@@ -11,8 +11,8 @@ namespace longattn {
 
 inline constexpr size_t kCacheLine = 64;
 
-// Enough for the backward pass at head_dim = value_dim = 256 in double precision.
-inline constexpr size_t kScratchBytes = size_t{4} << 20;
+// The most is taken by the backward pass at head_dim = value_dim = 256 in double precision: 835 KiB.
+inline constexpr size_t kScratchBytes = size_t{1} << 20;
 
 inline namespace LONGATTN_ISA {
 

@@ -46,25 +46,36 @@ int64_t slices_of(const Problem& problem) {
   return std::clamp<int64_t>(slices, 1, std::max<int64_t>(tiles / kTilesOfSlice, 1));
 }
 
-// The same gradient in its own memory, contiguous and zero.
+// The same gradient in its own memory, contiguous.
 template <class Real>
-TensorView zeros(const Gradient& gradient, Real* memory) {
-  std::fill_n(memory, gradient.size(), Real(0));
+TensorView placed_at(const Gradient& gradient, Real* memory) {
   const int64_t row_stride = gradient.heads * gradient.dim;
   return {memory, gradient.rows * row_stride, row_stride, gradient.dim};
 }
 
 template <class Real>
-void add(const Gradient& total, const TensorView& share) {
-  for (int64_t batch = 0; batch < total.batch; ++batch) {
-    for (int64_t row = 0; row < total.rows; ++row) {
+void zero(Real* memory, int64_t size, int threads) {
+  constexpr int64_t kChunk = 1 << 18;
+  for_each_item(ceil_divide(size, kChunk), threads, [&](int64_t chunk, void*) {
+    const int64_t begin = chunk * kChunk;
+    std::fill_n(memory + begin, std::min(kChunk, size - begin), Real(0));
+  });
+}
+
+template <class Real>
+void add(const Gradient& total, const TensorView& share, int threads) {
+  constexpr int64_t kRows = 256;
+  const int64_t chunks = ceil_divide(total.rows, kRows);
+  for_each_item(total.batch * chunks, threads, [&](int64_t item, void*) {
+    const int64_t batch = item / chunks, begin = item % chunks * kRows;
+    for (int64_t row = begin; row < std::min(begin + kRows, total.rows); ++row) {
       for (int64_t head = 0; head < total.heads; ++head) {
         Real* sum = row_pointer<Real>(total.view, batch, row, head);
         const Real* values = row_pointer<Real>(share, batch, row, head);
         for (int64_t d = 0; d < total.dim; ++d) sum[d] += values[d];
       }
     }
-  }
+  });
 }
 
 template <class Real>
@@ -74,9 +85,10 @@ void backward_in_slices(const BackwardProblem& problem, BackwardKernel kernel, i
   const Gradient dv = key_gradient(problem, problem.dv, problem.value_dim);
   std::vector<BackwardProblem> parts(slices, problem);
   Real* memory = static_cast<Real*>(problem.workspace);
+  zero(memory, (slices - 1) * (dk.size() + dv.size()), threads);
   for (int64_t slice = 1; slice < slices; ++slice) {
-    parts[slice].dk = zeros(dk, memory);
-    parts[slice].dv = zeros(dv, memory + dk.size());
+    parts[slice].dk = placed_at(dk, memory);
+    parts[slice].dv = placed_at(dv, memory + dk.size());
     memory += dk.size() + dv.size();
   }
   const int32_t group = problem.q_heads / problem.kv_heads;
@@ -96,8 +108,8 @@ void backward_in_slices(const BackwardProblem& problem, BackwardKernel kernel, i
                   }
                 });
   for (int64_t slice = 1; slice < slices; ++slice) {
-    add<Real>(dk, parts[slice].dk);
-    add<Real>(dv, parts[slice].dv);
+    add<Real>(dk, parts[slice].dk, threads);
+    add<Real>(dv, parts[slice].dv, threads);
   }
 }
 

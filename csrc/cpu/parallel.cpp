@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -54,21 +55,22 @@ void for_each_item(int64_t items, int threads,
     }
   };
 
-  std::vector<ScratchMemory> scratch;
-  std::vector<std::thread> helpers;
-  const int64_t helper_count = std::clamp<int64_t>(threads - 1, 0, std::max<int64_t>(items - 1, 0));
-  scratch.reserve(helper_count);
-  helpers.reserve(helper_count);
-  for (int64_t i = 0; i < helper_count; ++i) {
-    scratch.push_back(allocate_scratch());
+  // All memory is taken before the first thread starts: nothing may throw past a running one.
+  void* const own = own_scratch();
+  const int64_t further = std::clamp<int64_t>(threads - 1, 0, std::max<int64_t>(items - 1, 0));
+  std::vector<ScratchMemory> scratch(further);
+  for (ScratchMemory& memory : scratch) memory = allocate_scratch();
+  std::vector<std::thread> workers;
+  workers.reserve(further);
+  for (const ScratchMemory& memory : scratch) {
     try {
-      helpers.emplace_back(work, scratch.back().get());
+      workers.emplace_back(work, memory.get());
     } catch (const std::system_error&) {
       break;  // no more threads to be had: those that run do all the work
     }
   }
-  work(own_scratch());
-  for (std::thread& helper : helpers) helper.join();
+  work(own);
+  for (std::thread& worker : workers) worker.join();
   if (failure) std::rethrow_exception(failure);
 }
 

@@ -80,7 +80,8 @@ Choice choose() {
   Choice choice{kRows[chosen].name, {}};
   for (int type = 0; type < kElementTypes; ++type) {
     for (size_t i = 0; i <= chosen; ++i) {
-      if (i != chosen && (!kRows[i].automatic || !is_supported(kRows[i]))) continue;
+      if (!is_supported(kRows[i])) continue;
+      if (i != chosen && !kRows[i].automatic) continue;
       if (const Kernels* found = kRows[i].find_kernels(static_cast<ElementType>(type))) {
         choice.kernels[type] = found;
       }
@@ -96,7 +97,14 @@ const Choice& choice() {
 
 }  // namespace
 
-const Kernels& kernels_for(ElementType type) { return *choice().kernels[static_cast<int>(type)]; }
+const Kernels& kernels_for(ElementType type) {
+  const Kernels* kernels = choice().kernels[static_cast<int>(type)];
+  if (kernels == nullptr) {
+    throw std::invalid_argument("this build of longattn has no kernels for this element type that "
+                                "this processor can run; build it with LONGATTN_ISAS=all");
+  }
+  return *kernels;
+}
 
 std::string chosen_isa() { return choice().name; }
 

@@ -7,6 +7,5 @@ namespace longattn {
 
 inline constexpr int kQueryTile = 64;
 inline constexpr int kKeyTile = 128;
-inline constexpr int kMaxDim = 256;
 
 }  // namespace longattn

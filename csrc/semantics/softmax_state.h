@@ -59,8 +59,11 @@ LONGATTN_HOST_DEVICE Real weight_reference(Real lse) {
 
 template <class Real>
 LONGATTN_HOST_DEVICE MergeWeights<Real> merge_weights(Real first_lse, Real second_lse) {
+  // Both are asked: a NaN compares with nothing, and must not pass for an empty partial.
+  if (first_lse == -INFINITY && second_lse == -INFINITY) {
+    return {Real(0), Real(0), Real(-INFINITY)};
+  }
   const Real max = first_lse < second_lse ? second_lse : first_lse;
-  if (max == -INFINITY) return {Real(0), Real(0), Real(-INFINITY)};
   const Real first = std::exp(first_lse - max);
   const Real second = std::exp(second_lse - max);
   const Real sum = first + second;

@@ -60,6 +60,8 @@ def dilated_attention(
         cu_seqlens_k=cu_seqlens_k,
     )
     checks.check_branches(segment_lengths, dilation_rates, head_offset, native.HEAD_OFFSETS)
+    for name, value in (("causal", causal), ("detach_weights", detach_weights)):
+        checks.check_flag(name, value)
     checks.check_is_tensor("q", q)
     backend = backends.choose(backend, q.device)
     checks.check_tensors(q, k, v, backend, packed=False)

@@ -39,9 +39,12 @@ def shifted_sparse_attention(
 
     All other arguments, the result and the errors are those of `longattn.attention`.
     """
+    if isinstance(group_size, tuple):
+        raise TypeError(f"group_size must be one integer for all heads, got {group_size}")
     Groups(group_size, causal=causal)  # raises for a wrong group_size
+    checks.check_flag("causal", causal)
     checks.check_is_tensor("q", q)
-    q_heads = q.shape[-2]
+    q_heads = q.shape[-2] if q.dim() > 1 else 1  # a wrong rank is told by attention
     shift = (0,) * (q_heads // 2) + (group_size // 2,) * (q_heads - q_heads // 2)
     mask = Groups(group_size, shift=shift, causal=causal)
     return attention(

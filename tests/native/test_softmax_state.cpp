@@ -20,6 +20,12 @@ void expect(const char* what, double got, double wanted, double tolerance = 1e-1
   ++failures;
 }
 
+void expect_nan(const char* what, float got) {
+  if (std::isnan(got)) return;
+  std::printf("FAILED: %s: got %g, wanted NaN\n", what, got);
+  ++failures;
+}
+
 }  // namespace
 
 int main() {
@@ -53,6 +59,11 @@ int main() {
   const MergeWeights<float> both_empty = merge_weights(-INFINITY, -INFINITY);
   expect("both empty", both_empty.first + both_empty.second, 0.0);
   expect("both empty lse", both_empty.lse, kEmpty);
+
+  // NaN is not emptiness, on either side.
+  expect_nan("NaN merged into nothing", merge_weights(-INFINITY, NAN).lse);
+  expect_nan("nothing merged into NaN", merge_weights(NAN, -INFINITY).lse);
+  expect_nan("scores of NaN", finish(SoftmaxState<float>{-INFINITY, NAN}).lse);
 
   // Far apart: no overflow, no NaN.
   const MergeWeights<float> far = merge_weights(3e38f, -3e38f);

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Timing on a GPU: events around single calls, contenders in turn, the L2 cache cold."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Callable
+
+import torch
+
+FLUSH_BYTES = 2**30  # larger than any L2, and long enough to queue the next call meanwhile
+
+
+def milliseconds(calls: dict, most_rounds: int = 25, seconds: float = 2.0) -> dict:
+    """name -> (median, smallest, largest) of a call, after three calls of each to warm up.
+
+    In every round each contender runs once, so that all meet the same clocks.
+    """
+    flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device="cuda")
+    for call in calls.values():
+        for _ in range(3):
+            call()
+    torch.cuda.synchronize()
+    found = {name: [] for name in calls}
+    deadline = time.monotonic() + seconds
+    for round_number in range(most_rounds):
+        if round_number >= 5 and time.monotonic() > deadline:
+            break
+        for name, call in calls.items():
+            found[name].append(_once(call, flush))
+    return {
+        name: (statistics.median(times), min(times), max(times)) for name, times in found.items()
+    }
+
+
+def _once(call: Callable, flush: torch.Tensor) -> float:
+    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    flush.zero_()
+    start.record()
+    result = call()
+    stop.record()
+    torch.cuda.synchronize()
+    del result
+    return start.elapsed_time(stop)
+
+
+def peak_mebibytes(call: Callable) -> float:
+    """The most memory that torch held during the call, beyond what it held before."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    result = call()
+    torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_allocated() - before
+    del result
+    return peak / 2**20
