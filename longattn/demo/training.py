@@ -53,7 +53,7 @@ def train(corpus: Corpus, settings: Settings, attend: Attend) -> tuple[Decoder, 
         while len(losses) < fall + fall // 2:
             step = len(losses)
             late = time.perf_counter() - start > settings.seconds * 2 / 3
-            if settings.steps is None and late and 0 < step < fall:
+            if settings.steps is None and late and 1 < step < fall:
                 fall = step
                 progress.total = fall + fall // 2
             warmup = min(1.0, (step + 1) / WARMUP_STEPS)
