@@ -9,7 +9,7 @@ import torch
 
 import closeness
 import inputs
-from longattn import reference
+from longattn.reference import dense
 
 
 @dataclasses.dataclass
@@ -84,7 +84,7 @@ class DeltaForm(torch.autograd.Function):
         return dq, dk, dv, None, None
 
 
-ATTEND = reference._attend
+ATTEND = dense._attend
 LOG2_E = math.log2(math.e)
 
 
@@ -102,7 +102,7 @@ def compare(function, theirs, tensors, arguments, key, slack=0.0) -> Results:
     exact = reference_results(torch.float64)
     eager = [reference_results(dtype)]
     if dtype == torch.float32:
-        with mock.patch.object(reference, "_attend", DeltaForm.apply):
+        with mock.patch.object(dense, "_attend", DeltaForm.apply):
             eager.append(reference_results(dtype))
     check(actual, eager, exact, tensors, arguments.get("softmax_scale"), slack)
     return exact

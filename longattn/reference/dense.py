@@ -12,7 +12,7 @@ import math
 
 import torch
 
-from . import masks
+from longattn import masks
 
 
 def visible(mask, q_positions, k_positions, head=0):

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What every public function means, in dense PyTorch: the definition to read and to test against.
+
+Same names, same signatures, any device; float64 in is an oracle. See `longattn.reference.dense`."""
+
+from longattn.reference.dense import (
+    attention,
+    dilated_attention,
+    lambda_attention,
+    merge_partials,
+    shifted_sparse_attention,
+    visible,
+)
+
+__all__ = [
+    "attention",
+    "dilated_attention",
+    "lambda_attention",
+    "merge_partials",
+    "shifted_sparse_attention",
+    "visible",
+]
