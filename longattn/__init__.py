@@ -3,6 +3,7 @@
 
 from longattn import reference
 from longattn.attention import attention
+from longattn.biases import Alibi, Kerple, RelativeBias, Sandwich
 from longattn.masks import Band, Causal, Full, Groups, Prefix, Window
 from longattn.partials import merge_partials
 from longattn.patterns.dilated import dilated_attention
@@ -11,11 +12,15 @@ from longattn.patterns.shifted import shifted_sparse_attention
 from longattn.version import __version__
 
 __all__ = [
+    "Alibi",
     "Band",
     "Causal",
     "Full",
     "Groups",
+    "Kerple",
     "Prefix",
+    "RelativeBias",
+    "Sandwich",
     "Window",
     "__version__",
     "attention",

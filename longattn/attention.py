@@ -7,9 +7,8 @@ from functools import lru_cache
 
 import torch
 
-from longattn import backends, checks
+from longattn import backends, checks, ops, score_arguments
 from longattn.masks import MAX_RULES, Mask
-from longattn import ops
 
 
 def attention(
@@ -44,7 +43,12 @@ def attention(
             uses kv head h // (q_heads / kv_heads).
         v: [batch, kv_len, kv_heads, value_dim], value_dim at most 256.
         mask: Full(), Causal(), Window, Band, Groups, Prefix, or several joined with `&`.
-        bias, softcap, sink_logits: not supported by this version; must be None.
+        bias: Alibi, Kerple, Sandwich or RelativeBias: added to the scaled (and capped) scores.
+        softcap: scores become softcap * tanh(score / softcap) before the bias (Gemma 2,
+            arXiv 2408.00118); greater than 0.
+        sink_logits: [q_heads], floating point: one more key in each head's softmax, with this logit
+            and a value of 0 (gpt-oss, arXiv 2508.10925). lse covers it. A query that sees no key
+            then has out 0 and lse sink_logits[head].
         softmax_scale: None means head_dim ** -0.5.
         q_start: global position of the first query. None aligns the last query with the last key
             (bottom right, as FlashAttention; torch's scaled_dot_product_attention aligns its
@@ -68,7 +72,6 @@ def attention(
     """
     if unsupported:
         checks.reject_unknown("attention", unsupported)
-    checks.reject_not_yet(bias=bias, softcap=softcap, sink_logits=sink_logits)
     packed = cu_seqlens_q is not None or cu_seqlens_k is not None
     checks.check_is_tensor("q", q)
     backend = backends.choose(backend, q.device)
@@ -81,15 +84,22 @@ def attention(
         q_start = 0
     elif q_start is None:
         q_start = k_start + k.shape[1] - q.shape[1]
+    scores = score_arguments.lower(
+        q, k, bias, softcap, sink_logits, q_start, k_start, packed=packed
+    )
     out, lse = ops.attention(
         q,
         k,
         v,
         cu_seqlens_q,
         cu_seqlens_k,
+        scores.bias,
+        scores.sink_logits,
         encode_rules(mask, q.shape[-2]),
         [],
+        scores.bias_form,
         default_scale(q, softmax_scale),
+        scores.softcap,
         q_start,
         k_start,
         False,

@@ -14,8 +14,8 @@ class _NoSecondDerivative(torch.autograd.Function):
     derivative of a loss that is linear in out would silently be 0."""
 
     @staticmethod
-    def forward(ctx, dq, dk, dv, *sources):
-        return dq.view_as(dq), dk.view_as(dk), dv.view_as(dv)
+    def forward(ctx, count, *gradients_and_sources):
+        return tuple(gradient.view_as(gradient) for gradient in gradients_and_sources[:count])
 
     @staticmethod
     def backward(ctx, *gradients):
@@ -30,40 +30,53 @@ def make_autograd(forward_op, backward_op):
 
     class Attention(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, q, k, v, cu_seqlens_q, cu_seqlens_k, settings):
+        def forward(ctx, q, k, v, cu_seqlens_q, cu_seqlens_k, bias, sink_logits, settings):
+            tensors = (q, k, v, cu_seqlens_q, cu_seqlens_k, bias, sink_logits)
             with torch._C._AutoDispatchBelowAutograd():
-                out, lse = forward_op(q, k, v, cu_seqlens_q, cu_seqlens_k, *settings)
-            ctx.save_for_backward(q, k, v, cu_seqlens_q, cu_seqlens_k, out, lse)
+                out, lse = forward_op(*tensors, *settings)
+            ctx.save_for_backward(*tensors, out, lse)
             ctx.settings = settings
             ctx.set_materialize_grads(False)
             return out, lse
 
         @staticmethod
         def backward(ctx, dout, dlse):
-            q, k, v, cu_seqlens_q, cu_seqlens_k, out, lse = ctx.saved_tensors
+            q, k, v, *others, out, lse = ctx.saved_tensors
             if dout is None and dlse is None:
-                return (None,) * 6
+                return (None,) * 8
+            wanted = ctx.needs_input_grad[5:7]  # of bias and of sink_logits
             differentiates_again = torch.is_grad_enabled()
             with torch.no_grad():
                 gradients = backward_op(
                     torch.zeros_like(out) if dout is None else dout,
                     dlse,
-                    *(q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k),
+                    *(q, k, v, out, lse, *others),
+                    *wanted,
                     *ctx.settings,
                 )
             if differentiates_again:
-                gradients = _NoSecondDerivative.apply(*gradients, q, k, v, dout, dlse)
-            return (*gradients, None, None, None)
+                sources = (q, k, v, *others, dout, dlse)
+                gradients = _NoSecondDerivative.apply(len(gradients), *gradients, *sources)
+            dq, dk, dv, *rest = gradients
+            dbias, dsinks = (g if want else None for g, want in zip(rest, wanted))
+            return dq, dk, dv, None, None, dbias, dsinks, None
 
-    def kernel(q, k, v, cu_seqlens_q, cu_seqlens_k, *settings):
-        wants_backward = q.requires_grad or k.requires_grad or v.requires_grad
+    def kernel(q, k, v, cu_seqlens_q, cu_seqlens_k, bias, sink_logits, *settings):
+        tensors = (q, k, v, cu_seqlens_q, cu_seqlens_k, bias, sink_logits)
+        wants_backward = (
+            q.requires_grad
+            or k.requires_grad
+            or v.requires_grad
+            or (bias is not None and bias.requires_grad)
+            or (sink_logits is not None and sink_logits.requires_grad)
+        )
         # Under forward-mode differentiation too: there the Function raises, since it has no jvp;
         # the plain path would return tangents of zero.
         forward_mode = forward_ad._current_level >= 0
         if forward_mode or (wants_backward and torch.is_grad_enabled()):
             # The settings travel as one argument: torch looks at each argument of apply.
-            return Attention.apply(q, k, v, cu_seqlens_q, cu_seqlens_k, settings)
+            return Attention.apply(*tensors, settings)
         with torch._C._AutoDispatchBelowAutograd():
-            return forward_op(q, k, v, cu_seqlens_q, cu_seqlens_k, *settings)
+            return forward_op(*tensors, *settings)
 
     return kernel

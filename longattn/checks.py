@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import math
+import numbers
 import os
 
 import torch
 
 from longattn.backends import MAX_LENGTH, Backend, can_run, misalignment
+from longattn.biases import Bias
 from longattn.masks import MAX_HEADS, Mask
 
 MAX_POSITION = 2**61  # sums of positions and lengths stay inside 64 bits
@@ -101,6 +103,49 @@ def check_memory(q, k, v, backend: Backend, packed: bool) -> None:
                 f"the {backend.name} backend cannot read {name} with shape {tuple(tensor.shape)} "
                 f"and strides {tensor.stride()}: {reason}"
             )
+
+
+def check_score_tensors(q, bias, sink_logits) -> None:
+    """What keeps native code inside the values of a bias [q_heads, size] and the sink logits."""
+    q_heads = q.shape[-2]
+    if bias is not None and (bias.dim() != 2 or bias.shape[0] != q_heads or bias.shape[1] < 1):
+        raise ValueError(
+            f"the values of a bias must have shape [{q_heads} heads, at least 1], got "
+            f"{tuple(bias.shape)}"
+        )
+    if sink_logits is not None and tuple(sink_logits.shape) != (q_heads,):
+        raise ValueError(
+            f"sink_logits must have shape [{q_heads}], one a query head, got "
+            f"{tuple(sink_logits.shape)}"
+        )
+    for name, tensor in (("the bias", bias), ("sink_logits", sink_logits)):
+        if tensor is not None and tensor.device != q.device:
+            raise ValueError(f"{name} must be on q's device {q.device}, got {tensor.device}")
+
+
+def check_bias(bias) -> None:
+    if bias is not None and not isinstance(bias, Bias):
+        raise TypeError(
+            "bias must be a longattn bias (Alibi, Kerple, Sandwich, RelativeBias) or None, got "
+            f"{type(bias).__name__}"
+        )
+
+
+def check_softcap(softcap) -> None:
+    if softcap is None:
+        return
+    if not isinstance(softcap, numbers.Real) or isinstance(softcap, bool):
+        raise TypeError(f"softcap must be a number or None, got {softcap!r}")
+    if not (math.isfinite(softcap) and softcap > 0):
+        raise ValueError(f"softcap must be finite and greater than 0, got {softcap}")
+
+
+def check_sink_logits(sink_logits) -> None:
+    if sink_logits is None:
+        return
+    check_is_tensor("sink_logits", sink_logits)
+    if not sink_logits.is_floating_point():
+        raise TypeError(f"sink_logits must be floating point, got {sink_logits.dtype}")
 
 
 def _raise_stride(name: str, tensor):
@@ -204,10 +249,10 @@ def _check_start(name: str, start, alternative: str) -> None:
 
 
 def check_scale(softmax_scale) -> None:
-    numbers = (int, float, torch.SymFloat)
+    accepted = (int, float, torch.SymFloat)
     if softmax_scale is None:
         return
-    if not isinstance(softmax_scale, numbers) or isinstance(softmax_scale, bool):
+    if not isinstance(softmax_scale, accepted) or isinstance(softmax_scale, bool):
         raise TypeError(f"softmax_scale must be a number or None, got {softmax_scale!r}")
     if isinstance(softmax_scale, float) and not math.isfinite(softmax_scale):
         raise ValueError(f"softmax_scale must be finite, got {softmax_scale}")

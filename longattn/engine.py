@@ -1,24 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Runs an attention op on a native engine: allocates, and walks over the op's partials.
-
-A plain call is one partial. A dilated call is one partial a branch, merged in place; the backward
-passes of partials simply add up, since each is given the lse and delta of the whole."""
+"""What the attention op does: a plain call is one partial, a dilated call one partial a branch."""
 
 from __future__ import annotations
 
 import torch
 
-from longattn import backends, checks, native
-from longattn.native import Layout
-
-
-def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def lse_shape(q: torch.Tensor) -> tuple:
-    """[batch, q_heads, q_len], or [q_heads, total] for packed q."""
-    return (*q.shape[:-3], q.shape[-2], q.shape[-3])
+from longattn import backends, checks, native, partial_engine
+from longattn.native import Layout, Scores
+from longattn.partial_engine import Partial, accumulator_dtype
 
 
 def layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start) -> list:
@@ -44,26 +33,50 @@ def layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start) -> lis
     ]
 
 
+def scores_of(q, softmax_scale, softcap, bias, bias_form) -> Scores:
+    if bias is None:
+        return Scores(softmax_scale, softcap)
+    values = bias.to(accumulator_dtype(q.dtype)).contiguous()
+    return Scores(softmax_scale, softcap, values, tuple(bias_form))
+
+
+def sinks_of(q, sink_logits):
+    if sink_logits is None:
+        return None
+    return sink_logits.to(accumulator_dtype(q.dtype)).contiguous()
+
+
 def forward(
-    q, k, v, cu_seqlens_q, cu_seqlens_k, rules, branches, softmax_scale, q_start, k_start, backend
+    q,
+    k,
+    v,
+    cu_seqlens_q,
+    cu_seqlens_k,
+    bias,
+    sink_logits,
+    rules,
+    branches,
+    bias_form,
+    softmax_scale,
+    softcap,
+    q_start,
+    k_start,
+    detach_weights,
+    backend,
 ) -> tuple:
     """-> (out in q's dtype, lse in the accumulator's)."""
     backend = backends.get(backend)
-    engine = backend.engine
     checks.check_memory(q, k, v, backend, cu_seqlens_q is not None)
-    partials = layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start)
-    out_shape = (*q.shape[:-1], v.shape[-1])
-    dtype = accumulator_dtype(q.dtype)
-    if not branches:
-        out = q.new_empty(out_shape)
-        lse = q.new_empty(lse_shape(q), dtype=dtype)
-        engine.forward(q, k, v, partials[0], rules, softmax_scale, out, lse, merge=False)
-        return out, lse
-    out = q.new_zeros(out_shape, dtype=dtype)
-    lse = q.new_full(lse_shape(q), float("-inf"), dtype=dtype)
-    for layout in partials:
-        engine.forward(q, k, v, layout, rules, softmax_scale, out, lse, merge=True)
-    return out.to(q.dtype), lse
+    checks.check_score_tensors(q, bias, sink_logits)
+    parts = layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start)
+    return partial_engine.forward(
+        [Partial(q, k, layout, rules) for layout in parts],
+        v,
+        scores_of(q, softmax_scale, softcap, bias, bias_form),
+        sinks_of(q, sink_logits),
+        backend.engine,
+        merge=bool(branches),
+    )
 
 
 def backward(
@@ -76,49 +89,43 @@ def backward(
     lse,
     cu_seqlens_q,
     cu_seqlens_k,
+    bias,
+    sink_logits,
+    wants_bias,
+    wants_sinks,
     rules,
     branches,
+    bias_form,
     softmax_scale,
+    softcap,
     q_start,
     k_start,
     detach_weights,
     backend,
 ) -> tuple:
-    """-> (dq, dk, dv). `out` and `lse` are those of the whole op."""
+    """-> (dq, dk, dv, dbias, dsink_logits); the last two are empty where nobody wants them."""
     backend = backends.get(backend)
-    engine = backend.engine
     checks.check_memory(q, k, v, backend, cu_seqlens_q is not None)
-    dout, out = dout.to(q.dtype), out.to(q.dtype)
-    partials = layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start)
-    dout = _readable(dout, backend)
-    dtype = accumulator_dtype(q.dtype)
-    lse = lse.to(dtype).contiguous()
-    dlse = None if dlse is None else dlse.to(dtype).contiguous()
-    dq, dk, dv = (tensor.new_zeros(tensor.shape, dtype=dtype) for tensor in (q, k, v))
-    delta = torch.empty_like(lse)
-    empty = lse == float("-inf")  # rows that see nothing: no gradient, whatever arrives there
-    if not detach_weights:
-        engine.row_dot(dout, out, dlse, delta)
-        delta.masked_fill_(empty, 0)
-    for layout in partials:
-        if detach_weights:
-            # Each branch keeps its own delta: its weight in the mixture is a constant.
-            branch_out = out.new_zeros(out.shape, dtype=dtype)
-            branch_lse = torch.full_like(lse, float("-inf"))
-            engine.forward(
-                q, k, v, layout, rules, softmax_scale, branch_out, branch_lse, merge=True
-            )
-            engine.row_dot(dout, branch_out, dlse, delta)
-            delta.masked_fill_(empty, 0)
-        problem = (q, k, v, layout, rules, softmax_scale)
-        workspace = q.new_empty(engine.backward_workspace(*problem), dtype=dtype)
-        engine.backward(*problem, dout, lse, delta, dq, dk, dv, workspace)
-    return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)
-
-
-def _readable(dout: torch.Tensor, backend: backends.Backend) -> torch.Tensor:
-    """The gradient of out as the backend can read it; autograd hands over any strides."""
-    rows_are_contiguous = dout.shape[-1] <= 1 or dout.stride(-1) == 1
-    if rows_are_contiguous and backends.misalignment(backend, dout) is None:
-        return dout
-    return dout.contiguous()
+    checks.check_score_tensors(q, bias, sink_logits)
+    parts = layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start)
+    gradients = partial_engine.backward(
+        [Partial(q, k, layout, rules) for layout in parts],
+        v,
+        scores_of(q, softmax_scale, softcap, bias, bias_form),
+        sinks_of(q, sink_logits),
+        dout,
+        dlse,
+        out,
+        lse,
+        backend,
+        detach_weights=detach_weights,
+        wants_bias=wants_bias,
+        wants_sinks=wants_sinks,
+    )
+    return (
+        gradients.dq[0].to(q.dtype),
+        gradients.dk[0].to(k.dtype),
+        gradients.dv.to(v.dtype),
+        gradients.bias.to(bias.dtype) if wants_bias else q.new_empty(0),
+        gradients.sink_logits.to(sink_logits.dtype) if wants_sinks else q.new_empty(0),
+    )

@@ -19,7 +19,7 @@ PerHead = Union[int, tuple]  # one value for all query heads, or a tuple of leng
 
 # Terms travel to the engines as (kind, a, b); the numbers are shared with csrc/semantics/band.h.
 DIAGONAL, GROUPS, PREFIX = 0, 1, 2
-UNBOUNDED = -1
+UNBOUNDED = -(2**31)
 MAX_SIZE = 2**31 - 1
 MAX_TERMS = 4
 MAX_RULES = 128  # distinct rules in one call; they travel in the kernel's parameters

@@ -53,6 +53,35 @@ class Layout(NamedTuple):
         return [*self[:6], self.cu_seqlens_q.data_ptr(), self.cu_seqlens_k.data_ptr(), *self[8:]]
 
 
+class Scores(NamedTuple):
+    """From the product of q and k to a score; mirrors Problem in semantics/problem.h."""
+
+    softmax_scale: float
+    softcap: float = 0.0  # 0: none
+    bias: Optional[torch.Tensor] = None  # [heads, size], accumulator dtype
+    bias_form: tuple = (0, 0, 0)  # kind, origin, symmetric; see Bias in semantics/biases/bias.h
+
+    def pack(self) -> list:
+        kind, origin, symmetric = self.bias_form
+        if self.bias is None:
+            return [0, 0, 0, 0, 0]
+        return [kind, self.bias.data_ptr(), self.bias.shape[-1], origin, symmetric]
+
+    def numbers(self) -> tuple:
+        return self.softmax_scale, self.softcap
+
+
+class BiasGradient(NamedTuple):
+    """By distance: [shares, q_heads, span], added to; entry 0 is `first_distance`."""
+
+    sums: torch.Tensor
+    first_distance: int
+
+    def pack(self) -> list:
+        shares, _, span = self.sums.shape
+        return [self.sums.data_ptr(), shares, span, self.first_distance]
+
+
 class Engine(NamedTuple):
     """One native engine. Results are tensors of the caller, in the accumulator's dtype but for
     the out of a forward pass that does not merge."""
@@ -60,7 +89,7 @@ class Engine(NamedTuple):
     module: Callable  # -> the native module that holds it
     executor: Callable  # of a tensor -> (threads, device, stream's handle); see api/calls.h
 
-    def _problem(self, q, k, v, layout: Layout) -> list:
+    def _problem(self, q, k, v, layout: Layout, scores: Scores) -> list:
         return [
             ELEMENT_TYPES[q.dtype],
             *self.executor(q),
@@ -72,12 +101,22 @@ class Engine(NamedTuple):
             k.shape[-2],
             q.shape[-1],
             v.shape[-1],
+            *scores.pack(),
         ]
 
-    def forward(self, q, k, v, layout, rules, softmax_scale, out, lse, *, merge: bool) -> None:
-        """Writes out and lse, or merges with the partial that they hold."""
-        pack = [*self._problem(q, k, v, layout), *_tensor(out), *_rows(lse), merge]
-        self.module().forward(pack, rules, softmax_scale)
+    def forward(
+        self, q, k, v, layout, rules, scores, out, lse, *, merge: bool, sink_logits=None
+    ) -> None:
+        """Writes out and lse, or merges with the partial that they hold. sink_logits [q_heads] are
+        of the accumulator's dtype and not for merges: there the first partial holds them."""
+        pack = [
+            *self._problem(q, k, v, layout, scores),
+            *_tensor(out),
+            *_rows(lse),
+            merge,
+            0 if sink_logits is None else sink_logits.data_ptr(),
+        ]
+        self.module().forward(pack, rules, scores.numbers())
 
     def row_dot(self, dout, out, dlse, delta) -> None:
         """delta = rowsum(dout * out) - dlse; out in dout's dtype or in the accumulator's."""
@@ -94,27 +133,41 @@ class Engine(NamedTuple):
         ]
         self.module().row_dot(pack)
 
-    def backward_workspace(self, q, k, v, layout, rules, softmax_scale) -> int:
-        """How many numbers of the accumulator's dtype `backward` wants as its workspace."""
-        return self.module().backward_workspace(
-            self._problem(q, k, v, layout), rules, softmax_scale
-        )
+    def backward_sizes(self, q, k, v, layout, rules, scores) -> tuple:
+        """What `backward` wants: numbers of workspace, and shares of a bias gradient."""
+        pack = self._problem(q, k, v, layout, scores)
+        return self.module().backward_sizes(pack, rules, scores.numbers())
 
     def backward(
-        self, q, k, v, layout, rules, softmax_scale, dout, lse, delta, dq, dk, dv, workspace
+        self,
+        q,
+        k,
+        v,
+        layout,
+        rules,
+        scores,
+        dout,
+        lse,
+        delta,
+        dq,
+        dk,
+        dv,
+        workspace,
+        bias_gradient: Optional[BiasGradient] = None,
     ) -> None:
-        """Adds to dq, dk and dv."""
+        """Adds to dq, dk, dv and the bias gradient."""
         pack = [
-            *self._problem(q, k, v, layout),
+            *self._problem(q, k, v, layout, scores),
             *_tensor(dout),
             *_rows(lse),
             *_rows(delta),
             *_tensor(dq),
             *_tensor(dk),
             *_tensor(dv),
+            *(bias_gradient.pack() if bias_gradient else (0, 0, 0, 0)),
             workspace.data_ptr(),
         ]
-        self.module().backward(pack, rules, softmax_scale)
+        self.module().backward(pack, rules, scores.numbers())
 
 
 def _tensor(tensor: torch.Tensor) -> tuple:

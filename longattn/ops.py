@@ -10,43 +10,49 @@ import torch
 
 from longattn import engine
 from longattn.autograd import make_autograd
+from longattn.partial_engine import accumulator_dtype, lse_shape
 
 library = torch.library.Library("longattn", "DEF")
 
-_COMMON = (
-    "Tensor? cu_seqlens_q, Tensor? cu_seqlens_k, int[] rules, int[] branches, "
-    "float softmax_scale, SymInt q_start, SymInt k_start, bool detach_weights, str backend"
+_TENSORS = (
+    "Tensor q, Tensor k, Tensor v, {results}Tensor? cu_seqlens_q, Tensor? cu_seqlens_k, "
+    "Tensor? bias, Tensor? sink_logits, "
 )
-library.define(f"attention(Tensor q, Tensor k, Tensor v, {_COMMON}) -> (Tensor out, Tensor lse)")
+_SETTINGS = (
+    "int[] rules, int[] branches, SymInt[] bias_form, float softmax_scale, float softcap, "
+    "SymInt q_start, SymInt k_start, bool detach_weights, str backend"
+)
+library.define(f"attention({_TENSORS.format(results='')}{_SETTINGS}) -> (Tensor out, Tensor lse)")
 library.define(
-    "attention_backward(Tensor dout, Tensor? dlse, Tensor q, Tensor k, Tensor v, Tensor out, "
-    f"Tensor lse, {_COMMON}) -> (Tensor dq, Tensor dk, Tensor dv)"
+    f"attention_backward(Tensor dout, Tensor? dlse, "
+    f"{_TENSORS.format(results='Tensor out, Tensor lse, ')}"
+    f"bool wants_bias, bool wants_sinks, {_SETTINGS}) "
+    "-> (Tensor dq, Tensor dk, Tensor dv, Tensor dbias, Tensor dsink_logits)"
 )
 
 attention = torch.ops.longattn.attention.default
 attention_backward = torch.ops.longattn.attention_backward.default
 
-
-def _attention(q, k, v, *common):
-    *arguments, _detach_weights, backend = common
-    return engine.forward(q, k, v, *arguments, backend)
-
-
 for device in ("CPU", "CUDA"):
-    library.impl("attention", _attention, device)
+    library.impl("attention", engine.forward, device)
     library.impl("attention_backward", engine.backward, device)
 
 
 @torch.library.register_fake("longattn::attention")
 def _attention_fake(q, k, v, *common):
     out = q.new_empty((*q.shape[:-1], v.shape[-1]))
-    lse = q.new_empty(engine.lse_shape(q), dtype=engine.accumulator_dtype(q.dtype))
+    lse = q.new_empty(lse_shape(q), dtype=accumulator_dtype(q.dtype))
     return out, lse
 
 
 @torch.library.register_fake("longattn::attention_backward")
-def _attention_backward_fake(dout, dlse, q, k, v, *rest):
-    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+def _attention_backward_fake(
+    dout, dlse, q, k, v, out, lse, cu_q, cu_k, bias, sink_logits, wants_bias, wants_sinks, *settings
+):
+    wanted = (bias if wants_bias else None, sink_logits if wants_sinks else None)
+    return tuple(tensor.new_empty(tensor.shape) for tensor in (q, k, v)) + tuple(
+        q.new_empty(0) if tensor is None else tensor.new_empty(tensor.shape) for tensor in wanted
+    )
 
 
 library.impl("attention", make_autograd(attention, attention_backward), "Autograd")

@@ -20,7 +20,8 @@ def shows(rule, i, j) -> bool:
     distance = i - j
     for kind, a, b in rule.terms:
         if kind == masks.DIAGONAL:
-            passed = (a < 0 or distance <= a) and (b < 0 or distance >= -b)
+            passed = a == masks.UNBOUNDED or distance <= a
+            passed = passed and (b == masks.UNBOUNDED or distance >= -b)
         elif kind == masks.GROUPS:
             passed = (i - b) // a == (j - b) // a
         else:
@@ -28,7 +29,8 @@ def shows(rule, i, j) -> bool:
             passed = j < a or distance >= 0
         if not passed:
             return False
-    return rule.soft_left < 0 or distance <= rule.soft_left or j < rule.sink_tokens
+    near = rule.soft_left == masks.UNBOUNDED or distance <= rule.soft_left
+    return near or j < rule.sink_tokens
 
 
 def assert_lowering_is_right(mask, heads, q_positions, k_positions):

@@ -49,6 +49,13 @@ class ArgumentPack {
             static_cast<HeadOffset>(small())};
   }
 
+  Bias bias() {
+    return {static_cast<BiasKind>(small()), pointer<const void>(), integer(), integer(),
+            integer() != 0};
+  }
+
+  BiasGradient bias_gradient() { return {pointer<void>(), integer(), integer(), integer()}; }
+
   void expect_end() const {
     if (next_ != values_.size()) throw std::invalid_argument("the argument pack is too long");
   }

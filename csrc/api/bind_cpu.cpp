@@ -13,16 +13,17 @@ namespace longattn {
 namespace {
 
 using api::Integers;
+using api::Scales;
 
-void forward(const Integers& pack, const Integers& rules, double softmax_scale) {
+void forward(const Integers& pack, const Integers& rules, const Scales& scales) {
   api::Call<ForwardProblem> call;
-  api::read_forward(pack, rules, softmax_scale, call);
+  api::read_forward(pack, rules, scales, call);
   cpu::forward(call.problem, call.type, call.executor.threads);
 }
 
-void backward(const Integers& pack, const Integers& rules, double softmax_scale) {
+void backward(const Integers& pack, const Integers& rules, const Scales& scales) {
   api::Call<BackwardProblem> call;
-  api::read_backward(pack, rules, softmax_scale, call);
+  api::read_backward(pack, rules, scales, call);
   cpu::backward(call.problem, call.type, call.executor.threads);
 }
 
@@ -31,10 +32,12 @@ void row_dot(const Integers& pack) {
   cpu::row_dot(call.problem, call.type, call.executor.threads);
 }
 
-int64_t backward_workspace(const Integers& pack, const Integers& rules, double softmax_scale) {
+std::pair<int64_t, int64_t> backward_sizes(const Integers& pack, const Integers& rules,
+                                          const Scales& scales) {
   api::Call<Problem> call;
-  api::read_problem(pack, rules, softmax_scale, call);
-  return cpu::backward_workspace(call.problem);
+  api::read_problem(pack, rules, scales, call);
+  const BackwardSizes sizes = cpu::backward_sizes(call.problem);
+  return {sizes.workspace, sizes.bias_shares};
 }
 
 }  // namespace
@@ -44,7 +47,7 @@ void bind_cpu(pybind11::module_& module) {
   module.def("forward", &forward, WithoutGil());
   module.def("backward", &backward, WithoutGil());
   module.def("row_dot", &row_dot, WithoutGil());
-  module.def("backward_workspace", &backward_workspace);
+  module.def("backward_sizes", &backward_sizes);
   module.def("visited_tiles", &cpu::take_visited_tiles);
   module.def("isa", &cpu::chosen_isa);
   module.def("compiled_isas", &cpu::compiled_isas);

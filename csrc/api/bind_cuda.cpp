@@ -55,25 +55,28 @@ py::list cuda_devices() {
 }
 
 using api::Integers;
+using api::Scales;
 
-void forward(const Integers& pack, const Integers& rules, double softmax_scale) {
+void forward(const Integers& pack, const Integers& rules, const Scales& scales) {
   api::Call<ForwardProblem> call;
-  api::read_forward(pack, rules, softmax_scale, call);
+  api::read_forward(pack, rules, scales, call);
   const cuda::DeviceGuard guard(call.executor.device);
   cuda::forward(call.problem, call.bands, call.type, call.executor.stream);
 }
 
-void backward(const Integers& pack, const Integers& rules, double softmax_scale) {
+void backward(const Integers& pack, const Integers& rules, const Scales& scales) {
   api::Call<BackwardProblem> call;
-  api::read_backward(pack, rules, softmax_scale, call);
+  api::read_backward(pack, rules, scales, call);
   const cuda::DeviceGuard guard(call.executor.device);
   cuda::backward(call.problem, call.bands, call.type, call.executor.stream);
 }
 
-int64_t backward_workspace(const Integers& pack, const Integers& rules, double softmax_scale) {
+std::pair<int64_t, int64_t> backward_sizes(const Integers& pack, const Integers& rules,
+                                          const Scales& scales) {
   api::Call<Problem> call;
-  api::read_problem(pack, rules, softmax_scale, call);
-  return cuda::backward_workspace(call.problem, call.bands);
+  api::read_problem(pack, rules, scales, call);
+  const BackwardSizes sizes = cuda::backward_sizes(call.problem, call.bands);
+  return {sizes.workspace, sizes.bias_shares};
 }
 
 void row_dot(const Integers& pack) {
@@ -87,7 +90,7 @@ void bind_engine(py::module_ module) {
   using WithoutGil = py::call_guard<py::gil_scoped_release>;
   module.def("forward", &forward, WithoutGil());
   module.def("backward", &backward, WithoutGil());
-  module.def("backward_workspace", &backward_workspace);
+  module.def("backward_sizes", &backward_sizes);
   module.def("row_dot", &row_dot, WithoutGil());
 }
 

@@ -13,7 +13,7 @@ Executor read_executor(ArgumentPack& pack) {
 }
 
 template <class ProblemType>
-void read_common(ArgumentPack& pack, const Integers& rules, double softmax_scale,
+void read_common(ArgumentPack& pack, const Integers& rules, const Scales& scales,
                  Call<ProblemType>& call) {
   call.type = pack.element_type();
   call.executor = read_executor(pack);
@@ -26,7 +26,9 @@ void read_common(ArgumentPack& pack, const Integers& rules, double softmax_scale
   problem.kv_heads = pack.small();
   problem.head_dim = pack.small();
   problem.value_dim = pack.small();
-  problem.softmax_scale = softmax_scale;
+  problem.softmax_scale = scales[0];
+  problem.softcap = scales[1];
+  problem.bias = pack.bias();
   // A dilated view's band is said in rows of the view, whatever their position.
   const bool positions = problem.layout.split == Split::kBatch;
   lower_bands(rules, positions ? problem.layout.k_start : 0, problem.q_heads, call.bands);
@@ -35,34 +37,36 @@ void read_common(ArgumentPack& pack, const Integers& rules, double softmax_scale
 
 }  // namespace
 
-void read_forward(const Integers& values, const Integers& rules, double softmax_scale,
+void read_forward(const Integers& values, const Integers& rules, const Scales& scales,
                   Call<ForwardProblem>& call) {
   ArgumentPack pack(values);
-  read_common(pack, rules, softmax_scale, call);
+  read_common(pack, rules, scales, call);
   call.problem.out = pack.tensor();
   call.problem.lse = pack.row();
   call.problem.merge = pack.integer() != 0;
+  call.problem.sink_logits = pack.pointer<const void>();
   pack.expect_end();
 }
 
-void read_backward(const Integers& values, const Integers& rules, double softmax_scale,
+void read_backward(const Integers& values, const Integers& rules, const Scales& scales,
                    Call<BackwardProblem>& call) {
   ArgumentPack pack(values);
-  read_common(pack, rules, softmax_scale, call);
+  read_common(pack, rules, scales, call);
   call.problem.dout = pack.tensor();
   call.problem.lse = pack.row();
   call.problem.delta = pack.row();
   call.problem.dq = pack.tensor();
   call.problem.dk = pack.tensor();
   call.problem.dv = pack.tensor();
+  call.problem.bias_gradient = pack.bias_gradient();
   call.problem.workspace = pack.pointer<void>();
   pack.expect_end();
 }
 
-void read_problem(const Integers& values, const Integers& rules, double softmax_scale,
+void read_problem(const Integers& values, const Integers& rules, const Scales& scales,
                   Call<Problem>& call) {
   ArgumentPack pack(values);
-  read_common(pack, rules, softmax_scale, call);
+  read_common(pack, rules, scales, call);
   pack.expect_end();
 }
 

@@ -2,6 +2,7 @@
 // A call of an engine, read from the packs that longattn/native.py writes.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -11,6 +12,7 @@
 namespace longattn::api {
 
 using Integers = std::vector<int64_t>;
+using Scales = std::array<double, 2>;  // softmax_scale; softcap, 0: none
 
 // Who does the work.
 struct Executor {
@@ -38,14 +40,14 @@ struct RowDotCall {
   RowDotProblem problem;
 };
 
-void read_forward(const Integers& pack, const Integers& rules, double softmax_scale,
+void read_forward(const Integers& pack, const Integers& rules, const Scales& scales,
                   Call<ForwardProblem>& call);
-void read_backward(const Integers& pack, const Integers& rules, double softmax_scale,
+void read_backward(const Integers& pack, const Integers& rules, const Scales& scales,
                    Call<BackwardProblem>& call);
 RowDotCall read_row_dot(const Integers& pack);
 
 // The part of a pack that forward and backward share, and nothing more.
-void read_problem(const Integers& pack, const Integers& rules, double softmax_scale,
+void read_problem(const Integers& pack, const Integers& rules, const Scales& scales,
                   Call<Problem>& call);
 
 }  // namespace longattn::api

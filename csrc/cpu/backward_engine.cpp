@@ -46,6 +46,12 @@ int64_t slices_of(const Problem& problem) {
   return std::clamp<int64_t>(slices, 1, std::max<int64_t>(tiles / kTilesOfSlice, 1));
 }
 
+// Sequences whose bias gradients are summed up one after the other.
+int64_t bias_groups_of(const Problem& problem) {
+  constexpr int64_t kMaxGroups = 8;  // each costs one number for every head and distance
+  return std::clamp<int64_t>(sequences_of(problem.layout), 1, kMaxGroups);
+}
+
 // The same gradient in its own memory, contiguous.
 template <class Real>
 TensorView placed_at(const Gradient& gradient, Real* memory) {
@@ -79,6 +85,26 @@ void add(const Gradient& total, const TensorView& share, int threads) {
 }
 
 template <class Real>
+BackwardProblem with_bias_share(BackwardProblem problem, int64_t share) {
+  if (problem.bias_gradient.data) {
+    problem.bias_gradient.data = static_cast<Real*>(problem.bias_gradient.data) +
+                                 share * problem.q_heads * problem.bias_gradient.span;
+  }
+  return problem;
+}
+
+void run_slice(const BackwardProblem& problem, BackwardKernel kernel, int64_t index,
+               int32_t kv_head, int64_t slice, int64_t slices, void* scratch) {
+  const int32_t heads = problem.q_heads / problem.kv_heads;
+  for (int32_t head = kv_head * heads; head < (kv_head + 1) * heads; ++head) {
+    const Sequence sequence = sequence_at(problem.layout, index, head, problem.q_heads);
+    for (int64_t row = slice * kQueryTile; row < sequence.q_len; row += slices * kQueryTile) {
+      count_visits(kernel(problem, sequence, head, static_cast<int32_t>(row), scratch));
+    }
+  }
+}
+
+template <class Real>
 void backward_in_slices(const BackwardProblem& problem, BackwardKernel kernel, int threads) {
   const int64_t slices = slices_of(problem);
   const Gradient dk = key_gradient(problem, problem.dk, problem.head_dim);
@@ -91,20 +117,17 @@ void backward_in_slices(const BackwardProblem& problem, BackwardKernel kernel, i
     parts[slice].dv = placed_at(dv, memory + dk.size());
     memory += dk.size() + dv.size();
   }
-  const int32_t group = problem.q_heads / problem.kv_heads;
-  const int64_t per_sequence = problem.kv_heads * slices;
-  for_each_item(sequences_of(problem.layout) * per_sequence, threads_for(problem, threads),
+  const int64_t sequences = sequences_of(problem.layout);
+  const int64_t groups = problem.bias_gradient.data ? bias_groups_of(problem) : sequences;
+  const int64_t per_group = problem.kv_heads * slices;
+  for_each_item(groups * per_group, threads_for(problem, threads),
                 [&](int64_t item, void* scratch) {
-                  const int64_t slice = item % slices;
+                  const int64_t group = item / per_group, slice = item % slices;
                   const auto kv_head = static_cast<int32_t>(item / slices % problem.kv_heads);
-                  for (int32_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-                    const Sequence sequence =
-                        sequence_at(problem.layout, item / per_sequence, head, problem.q_heads);
-                    for (int64_t row = slice * kQueryTile; row < sequence.q_len;
-                         row += slices * kQueryTile) {
-                      count_visits(kernel(parts[slice], sequence, head,
-                                          static_cast<int32_t>(row), scratch));
-                    }
+                  const BackwardProblem part =
+                      with_bias_share<Real>(parts[slice], group * slices + slice);
+                  for (int64_t sequence = group; sequence < sequences; sequence += groups) {
+                    run_slice(part, kernel, sequence, kv_head, slice, slices, scratch);
                   }
                 });
   for (int64_t slice = 1; slice < slices; ++slice) {
@@ -115,10 +138,11 @@ void backward_in_slices(const BackwardProblem& problem, BackwardKernel kernel, i
 
 }  // namespace
 
-int64_t backward_workspace(const Problem& problem) {
+BackwardSizes backward_sizes(const Problem& problem) {
   const Gradient dk = key_gradient(problem, {}, problem.head_dim);
   const Gradient dv = key_gradient(problem, {}, problem.value_dim);
-  return (slices_of(problem) - 1) * (dk.size() + dv.size());
+  const int64_t slices = slices_of(problem);
+  return {(slices - 1) * (dk.size() + dv.size()), bias_groups_of(problem) * slices};
 }
 
 void backward(const BackwardProblem& problem, ElementType type, int threads) {

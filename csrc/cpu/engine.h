@@ -9,10 +9,10 @@ namespace longattn::cpu {
 void forward(const ForwardProblem& problem, ElementType type, int threads);
 void row_dot(const RowDotProblem& problem, ElementType type, int threads);
 
-// Adds to dq, dk and dv; the same bits for any number of threads. The workspace holds
-// backward_workspace(problem) numbers of the accumulator's type.
+// Adds to dq, dk and dv; the same bits for any number of threads. The
+// workspace and the bias gradient are as large as backward_sizes says.
 void backward(const BackwardProblem& problem, ElementType type, int threads);
-int64_t backward_workspace(const Problem& problem);
+BackwardSizes backward_sizes(const Problem& problem);
 
 // Tiles visited by forward and backward since the last call.
 int64_t take_visited_tiles();

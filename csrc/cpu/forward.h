@@ -153,8 +153,11 @@ class Forward {
   }
 
   void store() {
+    const Real sink = problem_.sink_logits
+                          ? static_cast<const Real*>(problem_.sink_logits)[tile_.head]
+                          : static_cast<Real>(-INFINITY);
     for (int row = 0; row < tile_.count; ++row) {
-      const Finished<Real> finished = finish(SoftmaxState<Real>{max_[row], sum_[row]});
+      const Finished<Real> finished = finish(SoftmaxState<Real>{max_[row], sum_[row]}, sink);
       const int64_t stored_row =
           tile_.sequence.q_row + (tile_.first_row + row) * tile_.sequence.row_step;
       Real& lse = *row_pointer<Real>(problem_.lse, tile_.sequence.batch, stored_row, tile_.head);

@@ -25,7 +25,7 @@ inline constexpr int kMaxHeads = 512;
 
 // A row sees what all terms show, but no key further left than soft_left unless it is a sink.
 struct HeadBand {
-  int32_t soft_left;  // negative: unbounded
+  int32_t soft_left;  // or kUnbounded
   int32_t sink_end;   // key rows [0, sink_end) are sinks
   int32_t term_count;
   BandTerm terms[kMaxTerms];
@@ -60,7 +60,7 @@ LONGATTN_HOST_DEVICE RowBounds row_bounds(const HeadBand& band, int64_t diagonal
   const int64_t end = clamp(keys.end, 0, k_len);
   const int64_t floor = clamp(keys.begin, 0, end);
   KeyBounds near{floor, end};
-  narrow_to_diagonal(near, diagonal, band.soft_left, -1);
+  narrow_to_diagonal(near, diagonal, band.soft_left, kUnbounded);
   const int64_t begin = smaller(near.begin, end);
   const int64_t sink_end = clamp(band.sink_end, floor, begin);
   return {static_cast<int32_t>(floor), static_cast<int32_t>(sink_end),

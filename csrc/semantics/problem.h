@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "semantics/band.h"
+#include "semantics/biases/bias.h"
 #include "semantics/portable.h"
 
 namespace longattn {
@@ -61,12 +62,33 @@ struct Problem {
   int32_t head_dim;
   int32_t value_dim;
   double softmax_scale;
+  double softcap;  // scores become softcap * tanh(score / softcap) before the bias; 0: they stay
+  Bias bias;
 };
 
 struct ForwardProblem : Problem {
   TensorView out;  // [batch, q_len, q_heads, value_dim]: input dtype, or the accumulator's if merging
   RowView lse;     // accumulator dtype
   bool merge;      // out and lse hold a partial of the same queries: merge with it in place
+  // [q_heads], accumulator dtype, or null: the logit of a further key whose value is 0. Not with
+  // merge: there the partial that out and lse begin with holds it.
+  const void* sink_logits;
+};
+
+// What scores would have gained from a bias, by distance: summed over the queries and keys of a head.
+// Sequences are dealt out to shares in turn; a share is summed up in one order, the shares are left
+// to the caller.
+struct BiasGradient {
+  void* data;      // [shares, q_heads, span], accumulator dtype, added to; null: not wanted
+  int64_t shares;
+  int64_t span;
+  int64_t first_distance;  // of entry 0
+};
+
+// What an engine wants to be given for a backward pass, in numbers of the accumulator's dtype.
+struct BackwardSizes {
+  int64_t workspace;
+  int64_t bias_shares;  // of the bias gradient, where it is wanted
 };
 
 struct BackwardProblem : Problem {
@@ -77,6 +99,7 @@ struct BackwardProblem : Problem {
   TensorView dq;
   TensorView dk;
   TensorView dv;
+  BiasGradient bias_gradient;
   void* workspace;  // as large as the engine asked for; not initialised
 };
 

@@ -43,21 +43,6 @@ LONGATTN_HOST_DEVICE Real exponent_reference(Real max) {
 }
 
 template <class Real>
-LONGATTN_HOST_DEVICE Finished<Real> finish(const SoftmaxState<Real>& state) {
-  // Not `max == -inf`: a NaN score can leave the maximum there, and must not pass for an empty row.
-  if (state.sum == Real(0)) return {Real(0), Real(-INFINITY)};
-  const double log2_sum = std::log2(static_cast<double>(state.sum));
-  const double lse = (static_cast<double>(state.max) + log2_sum) * kLn2;
-  return {Real(1) / state.sum, static_cast<Real>(lse)};
-}
-
-// The lse that makes 2^(score - lse) the weight of a row; +inf for an empty row: all weights 0.
-template <class Real>
-LONGATTN_HOST_DEVICE Real weight_reference(Real lse) {
-  return lse == -INFINITY ? Real(INFINITY) : static_cast<Real>(lse * kLog2E);
-}
-
-template <class Real>
 LONGATTN_HOST_DEVICE MergeWeights<Real> merge_weights(Real first_lse, Real second_lse) {
   // Both are asked: a NaN compares with nothing, and must not pass for an empty partial.
   if (first_lse == -INFINITY && second_lse == -INFINITY) {
@@ -68,6 +53,25 @@ LONGATTN_HOST_DEVICE MergeWeights<Real> merge_weights(Real first_lse, Real secon
   const Real second = std::exp(second_lse - max);
   const Real sum = first + second;
   return {first / sum, second / sum, max + std::log(sum)};
+}
+
+// `sink`: the natural logit of a further key whose value is 0; -inf: none.
+template <class Real>
+LONGATTN_HOST_DEVICE Finished<Real> finish(const SoftmaxState<Real>& state, Real sink) {
+  // Not `max == -inf`: a NaN score can leave the maximum there, and must not pass for an empty row.
+  if (state.sum == Real(0)) return {Real(0), sink};
+  const double log2_sum = std::log2(static_cast<double>(state.sum));
+  const double lse = (static_cast<double>(state.max) + log2_sum) * kLn2;
+  if (sink == -INFINITY) return {Real(1) / state.sum, static_cast<Real>(lse)};
+  // Relative to lse, which is exact only here: a rounded one would shift the weights.
+  const MergeWeights<Real> weights = merge_weights(Real(0), static_cast<Real>(sink - lse));
+  return {weights.first / state.sum, static_cast<Real>(lse + weights.lse)};
+}
+
+// The lse that makes 2^(score - lse) the weight of a row; +inf for an empty row: all weights 0.
+template <class Real>
+LONGATTN_HOST_DEVICE Real weight_reference(Real lse) {
+  return lse == -INFINITY ? Real(INFINITY) : static_cast<Real>(lse * kLog2E);
 }
 
 }  // namespace LONGATTN_ISA

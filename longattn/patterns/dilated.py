@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """LongNet's dilated attention: every branch is a strided view with segments, mixed exactly."""
 
-from longattn import backends, checks, native, ops
+from longattn import backends, checks, native, ops, score_arguments
 from longattn.attention import default_scale, encode_rules
 from longattn.masks import Causal, Full
 
@@ -52,13 +52,12 @@ def dilated_attention(
     """
     if unsupported:
         checks.reject_unknown("dilated_attention", unsupported)
-    checks.reject_not_yet(
-        bias=bias,
-        softcap=softcap,
-        sink_logits=sink_logits,
-        cu_seqlens_q=cu_seqlens_q,
-        cu_seqlens_k=cu_seqlens_k,
-    )
+    checks.reject_not_yet(cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k)
+    if detach_weights and sink_logits is not None:
+        raise NotImplementedError(
+            "detach_weights=True takes no sink_logits: their gradient is that of a mixing weight; "
+            "leave one of the two out"
+        )
     checks.check_branches(segment_lengths, dilation_rates, head_offset, native.HEAD_OFFSETS)
     for name, value in (("causal", causal), ("detach_weights", detach_weights)):
         checks.check_flag(name, value)
@@ -72,15 +71,22 @@ def dilated_attention(
     branches = [native.HEAD_OFFSETS[head_offset]]
     for length, rate in zip(segment_lengths, dilation_rates):
         branches += [length, rate]
+    scores = score_arguments.lower(
+        q, k, bias, softcap, sink_logits, q_start, k_start, packed=False
+    )
     out, lse = ops.attention(
         q,
         k,
         v,
         None,
         None,
+        scores.bias,
+        scores.sink_logits,
         encode_rules(Causal() if causal else Full(), q.shape[-2]),
         branches,
+        scores.bias_form,
         default_scale(q, softmax_scale),
+        scores.softcap,
         q_start,
         k_start,
         detach_weights,

@@ -17,7 +17,8 @@ bool term_shows(const BandTerm& term, int64_t diagonal, int64_t key) {
   switch (term.kind) {
     case TermKind::kDiagonal: {
       const int64_t distance = diagonal - key;
-      return (term.a < 0 || distance <= term.a) && (term.b < 0 || -distance <= term.b);
+      return (term.a == kUnbounded || distance <= term.a) &&
+             (term.b == kUnbounded || -distance <= term.b);
     }
     case TermKind::kGroups: {
       const auto group = [&](int64_t position) {
@@ -37,7 +38,7 @@ bool shows(const HeadBand& band, int64_t diagonal, int64_t key) {
   for (int i = 0; i < band.term_count; ++i) {
     if (!term_shows(band.terms[i], diagonal, key)) return false;
   }
-  return band.soft_left < 0 || diagonal - key <= band.soft_left || key < band.sink_end;
+  return band.soft_left == kUnbounded || diagonal - key <= band.soft_left || key < band.sink_end;
 }
 
 [[noreturn]] void fail(const char* what, const HeadBand& band, const Sequence& sequence) {
@@ -137,7 +138,8 @@ HeadBand random_band(std::mt19937& random) {
   const auto draw = [&](int low, int high) {
     return std::uniform_int_distribution<int>(low, high)(random);
   };
-  HeadBand band{-1, 0, 0, {}};
+  const auto bound = [&](int low, int high) { return draw(0, 3) ? draw(low, high) : kUnbounded; };
+  HeadBand band{kUnbounded, 0, 0, {}};
   if (draw(0, 1)) {
     band.soft_left = draw(0, 12);
     band.sink_end = draw(0, 9);
@@ -145,7 +147,7 @@ HeadBand random_band(std::mt19937& random) {
   const auto add = [&](TermKind kind, int a, int b) {
     band.terms[band.term_count++] = {kind, a, b};
   };
-  if (draw(0, 2)) add(TermKind::kDiagonal, draw(-1, 14), draw(-1, 5));
+  if (draw(0, 2)) add(TermKind::kDiagonal, bound(-4, 14), bound(-9, 5));
   if (draw(0, 2) == 0) {
     const int size = draw(1, 11);
     add(TermKind::kGroups, size, draw(0, size - 1));

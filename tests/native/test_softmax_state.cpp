@@ -32,11 +32,11 @@ int main() {
   constexpr double kEmpty = -INFINITY;
 
   // Two scores, log2 units: 2^3 and 2^1.
-  const Finished<double> finished = finish(SoftmaxState<double>{3.0, 1.0 + 0.25});
+  const Finished<double> finished = finish(SoftmaxState<double>{3.0, 1.0 + 0.25}, -INFINITY);
   expect("out factor", finished.out_factor, 0.8);
   expect("lse", finished.lse, std::log(8.0 + 2.0));
 
-  const Finished<float> nothing = finish(SoftmaxState<float>{-INFINITY, 0.0f});
+  const Finished<float> nothing = finish(SoftmaxState<float>{-INFINITY, 0.0f}, -INFINITY);
   expect("empty out factor", nothing.out_factor, 0.0);
   expect("empty lse", nothing.lse, kEmpty);
   expect("empty reference", exponent_reference(-INFINITY), 0.0);
@@ -63,7 +63,7 @@ int main() {
   // NaN is not emptiness, on either side.
   expect_nan("NaN merged into nothing", merge_weights(-INFINITY, NAN).lse);
   expect_nan("nothing merged into NaN", merge_weights(NAN, -INFINITY).lse);
-  expect_nan("scores of NaN", finish(SoftmaxState<float>{-INFINITY, NAN}).lse);
+  expect_nan("scores of NaN", finish(SoftmaxState<float>{-INFINITY, NAN}, -INFINITY).lse);
 
   // Far apart: no overflow, no NaN.
   const MergeWeights<float> far = merge_weights(3e38f, -3e38f);

@@ -12,23 +12,26 @@ namespace {
 
 using namespace longattn;
 using api::Integers;
+using api::Scales;
 
-void forward(const Integers& pack, const Integers& rules, double softmax_scale) {
+void forward(const Integers& pack, const Integers& rules, const Scales& scales) {
   api::Call<ForwardProblem> call;
-  api::read_forward(pack, rules, softmax_scale, call);
+  api::read_forward(pack, rules, scales, call);
   cuda::forward(call.problem, call.bands, call.type, nullptr);
 }
 
-void backward(const Integers& pack, const Integers& rules, double softmax_scale) {
+void backward(const Integers& pack, const Integers& rules, const Scales& scales) {
   api::Call<BackwardProblem> call;
-  api::read_backward(pack, rules, softmax_scale, call);
+  api::read_backward(pack, rules, scales, call);
   cuda::backward(call.problem, call.bands, call.type, nullptr);
 }
 
-int64_t backward_workspace(const Integers& pack, const Integers& rules, double softmax_scale) {
+std::pair<int64_t, int64_t> backward_sizes(const Integers& pack, const Integers& rules,
+                                          const Scales& scales) {
   api::Call<Problem> call;
-  api::read_problem(pack, rules, softmax_scale, call);
-  return cuda::backward_workspace(call.problem, call.bands);
+  api::read_problem(pack, rules, scales, call);
+  const BackwardSizes sizes = cuda::backward_sizes(call.problem, call.bands);
+  return {sizes.workspace, sizes.bias_shares};
 }
 
 void row_dot(const Integers& pack) {
@@ -47,7 +50,7 @@ void configure(const std::string& order, const std::string& async, uint64_t seed
 PYBIND11_MODULE(_simt, module) {
   module.def("forward", &forward);
   module.def("backward", &backward);
-  module.def("backward_workspace", &backward_workspace);
+  module.def("backward_sizes", &backward_sizes);
   module.def("row_dot", &row_dot);
   module.def("configure", &configure, pybind11::arg("order") = "round_robin",
              pybind11::arg("async_copies") = "lazy", pybind11::arg("seed") = 1);

@@ -65,7 +65,7 @@ class OnlineSoftmax {
   }
 
   LONGATTN_DEVICE Finished<float> finish_row(int half) const {
-    return finish(SoftmaxState<float>{max_[half], sum_of_row(sum_[half])});
+    return finish(SoftmaxState<float>{max_[half], sum_of_row(sum_[half])}, -INFINITY);
   }
 
  private:

@@ -23,7 +23,7 @@ int32_t sink_rows(const Problem& problem, const BandTable& bands) {
   int32_t rows = 0;
   for (int32_t head = 0; head < problem.q_heads; ++head) {
     const HeadBand& band = bands.bands[bands.band_of_head[head]];
-    if (band.soft_left >= 0) rows = std::max(rows, band.sink_end);
+    if (band.soft_left != kUnbounded) rows = std::max(rows, band.sink_end);
   }
   const int64_t longest = longest_k_len(problem.layout);
   return static_cast<int32_t>(ceil_divide(std::min<int64_t>(rows, longest), kKeyTile) * kKeyTile);
@@ -73,10 +73,11 @@ void launch_add_slices(const BackwardParameters& parameters, void* stream) {
 
 }  // namespace
 
-int64_t backward_workspace(const Problem& problem, const BandTable& bands) {
+BackwardSizes backward_sizes(const Problem& problem, const BandTable& bands) {
   const SinkSlices sinks = plan_slices(problem, bands, nullptr);
-  return (sinks.count - 1) * sequences_of(problem.layout) * problem.kv_heads *
-         int64_t{sinks.rows} * (problem.head_dim + problem.value_dim);
+  const int64_t rows =
+      (sinks.count - 1) * sequences_of(problem.layout) * problem.kv_heads * int64_t{sinks.rows};
+  return {rows * (problem.head_dim + problem.value_dim), 1};
 }
 
 void backward(const BackwardProblem& problem, const BandTable& bands, ElementType type,

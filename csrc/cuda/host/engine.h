@@ -17,8 +17,8 @@ void forward(const ForwardProblem& problem, const BandTable& bands, ElementType 
 
 void row_dot(const RowDotProblem& problem, ElementType type, void* stream);
 
-// Floats that the backward pass needs besides its results (see backward/parameters.h).
-int64_t backward_workspace(const Problem& problem, const BandTable& bands);
+// See backward/parameters.h on the workspace.
+BackwardSizes backward_sizes(const Problem& problem, const BandTable& bands);
 
 // Adds to dq, dk and dv, bit by bit the same in every run.
 void backward(const BackwardProblem& problem, const BandTable& bands, ElementType type,

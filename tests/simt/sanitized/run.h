@@ -87,17 +87,17 @@ struct Run {
     common.softmax_scale = scale();
 
     const auto bands = std::make_unique<BandTable>();
-    bands->bands[0] = {about.window - 1, about.sinks, 1, {{TermKind::kDiagonal, -1, 0}}};
+    bands->bands[0] = {about.window - 1, about.sinks, 1, {{TermKind::kDiagonal, kUnbounded, 0}}};
 
     const TensorView out_view = merges() ? merged.view() : out.view();
-    cuda::forward({common, out_view, lse.view(), merges()}, *bands, type, nullptr);
+    cuda::forward({common, out_view, lse.view(), merges(), nullptr}, *bands, type, nullptr);
     cuda::row_dot({dout.view(), out_view, dlse.view(), delta.view(), entries, about.q_len,
                    about.q_heads, about.value_dim, merges()},
                   type, nullptr);
-    std::vector<float> workspace(cuda::backward_workspace(common, *bands),
+    std::vector<float> workspace(cuda::backward_sizes(common, *bands).workspace,
                                  std::numeric_limits<float>::quiet_NaN());
     cuda::backward({common, dout.view(), lse.view(), delta.view(), dq.view(), dk.view(), dv.view(),
-                    workspace.data()},
+                    BiasGradient{}, workspace.data()},
                    *bands, type, nullptr);
   }
 };

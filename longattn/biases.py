@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Biases: what is added to scores, as a function of the head and of the distance.
+
+distance = position(query) - position(key). Every bias lowers to one of two forms that the engines
+know (csrc/semantics/biases): a slope for each head, or a table of distances for each head. Their
+values are ordinary tensors: parameters get exact, deterministic gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple, Optional, Union
+
+import torch
+
+from longattn.distance_sums import LINEAR, TABLE
+
+
+class Form(NamedTuple):
+    """What the op takes."""
+
+    values: torch.Tensor  # linear: [heads, 1]; table: [heads, size]
+    kind: int
+    origin: int = 0  # table: the entry of distance 0
+    symmetric: bool = False  # table: by |distance|
+
+
+class Call(NamedTuple):
+    """What a form may depend on."""
+
+    q_heads: int
+    longest: int  # no |distance| of the call is larger
+    dtype: torch.dtype  # of the values: float32, or float64 for float64 inputs
+    device: torch.device
+
+
+@dataclass(frozen=True, eq=False)
+class Bias:
+    """Base of all biases; immutable, the tensors that one holds apart."""
+
+    def form(self, call: Call) -> Form:
+        raise NotImplementedError(f"{type(self).__name__} does not define form(call)")
+
+
+def default_slopes(heads: int) -> list:
+    """ALiBi's slopes for any number of heads, as the authors' code and BLOOM choose them.
+
+    2^(-8 (h + 1) / n) for a power of two n; otherwise those of the next lower power of two, then
+    every second one of the next higher."""
+    power = 2 ** int(math.log2(heads))
+    slopes = [2.0 ** (-8 * (h + 1) / power) for h in range(power)]
+    return slopes + [2.0 ** (-4 * (2 * t + 1) / power) for t in range(heads - power)]
+
+
+@dataclass(frozen=True, eq=False)
+class Alibi(Bias):
+    """-slope_h |distance| (Press et al. 2021, arXiv 2108.12409).
+
+    Args:
+        slopes: [q_heads] tensor or list of numbers; None: `default_slopes`. A tensor that requires
+            grad is learned.
+        distance_ceiling: keys that are `window` and more away count as this far away: LM-Infinite's
+            form for ALiBi models (arXiv 2308.16137; its code for MPT), together with
+            Window(window, sink_tokens=...). None: true distances.
+        window: None means distance_ceiling, which gives -slope_h min(|distance|, ceiling).
+
+    The bias is the true one in every call, so that lse is the logarithm of the true denominator and
+    partials merge. (FlashAttention's causal ALiBi adds slope * key index, which shifts lse.)
+    """
+
+    slopes: Union[None, list, tuple, torch.Tensor] = None
+    distance_ceiling: Optional[int] = field(default=None, kw_only=True)
+    window: Optional[int] = field(default=None, kw_only=True)
+
+    def __post_init__(self):
+        _check_count("distance_ceiling", self.distance_ceiling)
+        _check_count("window", self.window)
+        if self.window is not None and self.distance_ceiling is None:
+            raise ValueError(f"window={self.window} needs a distance_ceiling, got None")
+
+    def form(self, call: Call) -> Form:
+        slopes = default_slopes(call.q_heads) if self.slopes is None else self.slopes
+        slopes = _per_head("slopes", slopes, call)[:, None]
+        if self.distance_ceiling is None:
+            return Form(slopes, LINEAR)
+        window = self.distance_ceiling if self.window is None else self.window
+        distances = torch.arange(window + 1, dtype=call.dtype, device=call.device)
+        distances[-1] = self.distance_ceiling
+        return Form(-slopes * distances, TABLE, symmetric=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Kerple(Bias):
+    """Kernelised relative positions (Chi et al. 2022, arXiv 2205.09921), both parameters learned.
+
+    kind="log":   -r1_h ln(1 + r2_h |distance|)
+    kind="power": -r1_h |distance|^r2_h, 0 < r2 <= 2
+
+    Args:
+        r1, r2: [q_heads] tensors, positive. The authors' code keeps them so with an in-place clamp
+            to at least 0.01 before every forward pass, and draws them from U(0, 2) (r1 of "log", r2
+            of "power") and U(0, 1); neither is done here.
+    """
+
+    r1: torch.Tensor
+    r2: torch.Tensor
+    kind: str = field(default="log", kw_only=True)
+
+    def __post_init__(self):
+        if self.kind not in ("log", "power"):
+            raise ValueError(f"kind must be 'log' or 'power', got {self.kind!r}")
+
+    def form(self, call: Call) -> Form:
+        r1, r2 = (_per_head(name, getattr(self, name), call)[:, None] for name in ("r1", "r2"))
+        distances = torch.arange(1, call.longest + 1, dtype=call.dtype, device=call.device)
+        if self.kind == "log":
+            values = -r1 * torch.log1p(r2 * distances)
+        else:
+            values = -r1 * distances**r2
+        # Distance 0 apart: the gradient of 0^r2 would be NaN.
+        return Form(torch.cat([torch.zeros_like(r1), values], 1), TABLE, symmetric=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Sandwich(Bias):
+    """Sinusoids' inner product as a bias (Chi et al. 2022, arXiv 2212.10356).
+
+    [sum over i < dim / 2 of cos(distance 10000^(-2 i / dim))] / rho_h, rho_h = 8 (h + 1) / q_heads,
+    added after the scaling of scores by 1 / sqrt(head_dim).
+    """
+
+    dim: int = 128
+
+    def __post_init__(self):
+        _check_count("dim", self.dim)
+        if self.dim is None or self.dim % 2 or self.dim < 2:
+            raise ValueError(f"dim must be even and at least 2, got {self.dim}")
+
+    def form(self, call: Call) -> Form:
+        sums = _sandwich_sums(self.dim, call.longest + 1, call.device).to(call.dtype)
+        heads = torch.arange(1, call.q_heads + 1, dtype=call.dtype, device=call.device)
+        return Form(sums * (call.q_heads / (8 * heads[:, None])), TABLE, symmetric=True)
+
+
+@dataclass(frozen=True, eq=False)
+class RelativeBias(Bias):
+    """One learned number for each head and distance; T5's buckets are one way to fill the table.
+
+    Args:
+        table: [q_heads, distances]; entry e holds distance e - origin. Distances beyond either end
+            take the nearest entry.
+        origin: the entry of distance 0, in [0, distances). 0: keys after the query count as
+            distance 0.
+    """
+
+    table: torch.Tensor
+    origin: int = field(default=0, kw_only=True)
+
+    def __post_init__(self):
+        if not isinstance(self.table, torch.Tensor) or self.table.dim() != 2:
+            shape = tuple(getattr(self.table, "shape", ())) or type(self.table).__name__
+            raise ValueError(f"table must be a tensor [q_heads, distances], got {shape}")
+        if self.table.shape[1] < 1 or not self.table.is_floating_point():
+            raise ValueError(
+                "table must hold at least one distance and floating point numbers, got shape "
+                f"{tuple(self.table.shape)} and {self.table.dtype}"
+            )
+        _check_count("origin", self.origin)
+        if self.origin is None or self.origin >= self.table.shape[1]:
+            raise ValueError(
+                f"origin must be in [0, {self.table.shape[1]}), an entry of the table, got "
+                f"{self.origin}"
+            )
+
+    @classmethod
+    def from_t5(cls, buckets, *, max_distance: int = 128, bidirectional: bool = False):
+        """T5's relative position buckets (Raffel et al. 2019, arXiv 1910.10683).
+
+        buckets [q_heads, num_buckets], Hugging Face's `relative_attention_bias.weight.T`. T5 itself
+        uses softmax_scale=1; some ports multiply the bias by sqrt(head_dim) instead.
+        """
+        _check_buckets(buckets, max_distance, bidirectional)
+        reach = max_distance
+        distances = torch.arange(-reach if bidirectional else 0, reach + 1, device=buckets.device)
+        index = t5_bucket(distances, buckets.shape[1], max_distance, bidirectional)
+        return cls(buckets[:, index], origin=reach if bidirectional else 0)
+
+    def form(self, call: Call) -> Form:
+        if self.table.shape[0] != call.q_heads:
+            raise ValueError(
+                f"the table of a RelativeBias must have one row for each of the {call.q_heads} "
+                f"heads of q, got {self.table.shape[0]}"
+            )
+        _check_device("table", self.table, call)
+        return Form(self.table.to(call.dtype), TABLE, self.origin)
+
+
+def t5_bucket(distances, num_buckets: int, max_distance: int, bidirectional: bool) -> torch.Tensor:
+    """T5's bucket of each distance (position of the query minus that of the key)."""
+    first = torch.zeros_like(distances)
+    if bidirectional:
+        num_buckets //= 2
+        first = (distances < 0) * num_buckets
+        distances = distances.abs()
+    distances = distances.clamp(min=0)
+    exact = num_buckets // 2
+    # float32 as in T5's code, whose rounding decides at the borders of buckets
+    ratio = torch.log(distances.clamp(min=1).float() / exact) / math.log(max_distance / exact)
+    far = (exact + (ratio * (num_buckets - exact)).long()).clamp(max=num_buckets - 1)
+    return first + torch.where(distances < exact, distances, far)
+
+
+def _sandwich_sums(dim: int, length: int, device) -> torch.Tensor:
+    """[length] float64, by distance."""
+    frequencies = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=device) / dim)
+    distances = torch.arange(length, dtype=torch.float64, device=device)
+    chunks = distances.split(1 << 16)  # [chunk, dim / 2] stays small beside q
+    return torch.cat([torch.cos(chunk[:, None] * frequencies).sum(1) for chunk in chunks])
+
+
+def _per_head(name: str, values, call: Call) -> torch.Tensor:
+    if not isinstance(values, torch.Tensor):
+        values = torch.tensor(values, dtype=call.dtype, device=call.device)
+    if tuple(values.shape) != (call.q_heads,) or not values.is_floating_point():
+        raise ValueError(
+            f"{name} must hold one floating point number for each of the {call.q_heads} heads of "
+            f"q, got shape {tuple(values.shape)} and {values.dtype}"
+        )
+    _check_device(name, values, call)
+    return values.to(call.dtype)
+
+
+def _check_device(name: str, tensor, call: Call) -> None:
+    if tensor.device != call.device:
+        raise ValueError(f"{name} must be on q's device {call.device}, got {tensor.device}")
+
+
+def _check_count(name: str, value) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < 0:
+        raise ValueError(f"{name} must be at least 0, got {value}")
+
+
+def _check_buckets(buckets, max_distance, bidirectional) -> None:
+    if not isinstance(buckets, torch.Tensor) or buckets.dim() != 2:
+        shape = tuple(getattr(buckets, "shape", ())) or type(buckets).__name__
+        raise ValueError(f"buckets must be a tensor [q_heads, num_buckets], got {shape}")
+    exact = buckets.shape[1] // (4 if bidirectional else 2)
+    if exact < 1:
+        raise ValueError(
+            f"num_buckets must be at least {4 if bidirectional else 2}, got {buckets.shape[1]}"
+        )
+    _check_count("max_distance", max_distance)
+    if max_distance is None or max_distance <= exact:
+        raise ValueError(
+            f"max_distance must be greater than the {exact} distances that have buckets of their "
+            f"own, got {max_distance}"
+        )

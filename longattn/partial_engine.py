@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Runs the partials of one softmax on a native engine: allocates, and walks over them.
+
+Partials are merged in place; their backward passes simply add up, since each is given the lse and
+the delta of the whole."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+import torch
+
+from longattn import backends, distance_sums
+from longattn.native import BiasGradient, Layout, Scores
+
+
+class Partial(NamedTuple):
+    """Some keys of a softmax: queries and keys as they meet there, and who sees whom."""
+
+    q: torch.Tensor
+    k: torch.Tensor
+    layout: Layout
+    rules: list
+
+
+class Gradients(NamedTuple):
+    """Accumulator dtype. dq and dk: one for each partial; the same q and k share theirs."""
+
+    dq: list
+    dk: list
+    dv: torch.Tensor
+    bias: Optional[torch.Tensor]
+    sink_logits: Optional[torch.Tensor]
+
+
+def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def lse_shape(q: torch.Tensor) -> tuple:
+    """[batch, q_heads, q_len], or [q_heads, total] for packed q."""
+    return (*q.shape[:-3], q.shape[-2], q.shape[-3])
+
+
+def forward(partials, v, scores: Scores, sink_logits, engine, *, merge: bool) -> tuple:
+    """-> (out in q's dtype, lse in the accumulator's). Several partials must merge."""
+    q = partials[0].q
+    out_shape = (*q.shape[:-1], v.shape[-1])
+    dtype = accumulator_dtype(q.dtype)
+    if not merge:
+        [(q, k, layout, rules)] = partials
+        out = q.new_empty(out_shape)
+        lse = q.new_empty(lse_shape(q), dtype=dtype)
+        arguments = (q, k, v, layout, rules, scores, out, lse)
+        engine.forward(*arguments, merge=False, sink_logits=sink_logits)
+        return out, lse
+    out = q.new_zeros(out_shape, dtype=dtype)
+    lse = q.new_full(lse_shape(q), float("-inf"), dtype=dtype)
+    if sink_logits is not None:
+        lse.copy_(sink_logits[:, None].expand_as(lse))  # the first partial: a key of value 0
+    for q, k, layout, rules in partials:
+        engine.forward(q, k, v, layout, rules, scores, out, lse, merge=True)
+    return out.to(q.dtype), lse
+
+
+def backward(
+    partials,
+    v,
+    scores: Scores,
+    sink_logits,
+    dout,
+    dlse,
+    out,
+    lse,
+    backend: backends.Backend,
+    *,
+    detach_weights: bool = False,
+    wants_bias: bool = False,
+    wants_sinks: bool = False,
+) -> Gradients:
+    """`out` and `lse` are those of the whole softmax."""
+    engine = backend.engine
+    q = partials[0].q
+    dtype = accumulator_dtype(q.dtype)
+    dout, out = _readable(dout.to(q.dtype), backend), out.to(q.dtype)
+    lse = lse.to(dtype).contiguous()
+    dlse = None if dlse is None else dlse.to(dtype).contiguous()
+    gradients = {}
+    dv = torch.zeros_like(v, dtype=dtype, memory_format=torch.contiguous_format)
+    bias_values = torch.zeros_like(scores.bias) if wants_bias else None
+    delta = torch.empty_like(lse)
+    empty = lse == float("-inf")  # rows that see nothing: no gradient, whatever arrives there
+    if not detach_weights:
+        engine.row_dot(dout, out, dlse, delta)
+        delta.masked_fill_(empty, 0)
+    for q, k, layout, rules in partials:
+        problem = (q, k, v, layout, rules, scores)
+        if detach_weights:
+            # Each branch keeps its own delta: its weight in the mixture is a constant.
+            branch_out = torch.zeros_like(out, dtype=dtype)
+            branch_lse = torch.full_like(lse, float("-inf"))
+            engine.forward(*problem, branch_out, branch_lse, merge=True)
+            engine.row_dot(dout, branch_out, dlse, delta)
+            delta.masked_fill_(empty, 0)
+        dq, dk = (_gradient_of(role, x, gradients, dtype) for role, x in (("q", q), ("k", k)))
+        workspace_size, shares = engine.backward_sizes(*problem)
+        workspace = q.new_empty(workspace_size, dtype=dtype)
+        sums = _bias_gradient(q, layout, shares, dtype) if wants_bias else None
+        engine.backward(*problem, dout, lse, delta, dq, dk, dv, workspace, sums)
+        if wants_bias:
+            bias_values += distance_sums.gradient_of_values(
+                sums.sums, sums.first_distance, scores.bias, scores.bias_form
+            )
+    return Gradients(
+        [gradients["q", id(partial.q)] for partial in partials],
+        [gradients["k", id(partial.k)] for partial in partials],
+        dv,
+        bias_values,
+        _gradient_of_sinks(sink_logits, lse, delta) if wants_sinks else None,
+    )
+
+
+def _gradient_of(role: str, tensor, gradients: dict, dtype) -> torch.Tensor:
+    key = (role, id(tensor))  # one tensor may be both q and k
+    if key not in gradients:
+        gradients[key] = tensor.new_zeros(tensor.shape, dtype=dtype)
+    return gradients[key]
+
+
+def _bias_gradient(q, layout: Layout, shares: int, dtype) -> BiasGradient:
+    first, span = distance_sums.distance_range(
+        layout.q_len,
+        layout.kv_len,
+        layout.q_start,
+        layout.k_start,
+        packed=layout.cu_seqlens_q is not None,
+    )
+    return BiasGradient(q.new_zeros((shares, q.shape[-2], span), dtype=dtype), first)
+
+
+def _gradient_of_sinks(sink_logits, lse, delta) -> torch.Tensor:
+    """Its value is 0, so that of ds = p (dout . value - delta) only -p delta is left."""
+    p = torch.exp(sink_logits[:, None] - lse)  # [batch, heads, rows] or [heads, total]
+    p = p.masked_fill(lse == float("-inf"), 0)
+    per_head = -(p * delta).sum(-1)
+    return per_head if per_head.dim() == 1 else per_head.sum(0)
+
+
+def _readable(dout: torch.Tensor, backend: backends.Backend) -> torch.Tensor:
+    """The gradient of out as the backend can read it; autograd hands over any strides."""
+    rows_are_contiguous = dout.shape[-1] <= 1 or dout.stride(-1) == 1
+    if rows_are_contiguous and backends.misalignment(backend, dout) is None:
+        return dout
+    return dout.contiguous()
