@@ -18,7 +18,7 @@ from typing import NamedTuple, Optional, Union
 PerHead = Union[int, tuple]  # one value for all query heads, or a tuple of length q_heads
 
 # Terms travel to the engines as (kind, a, b); the numbers are shared with csrc/semantics/band.h.
-DIAGONAL, GROUPS, PREFIX = 0, 1, 2
+DIAGONAL, GROUPS, PREFIX, LEADING = 0, 1, 2, 3
 UNBOUNDED = -(2**31)
 MAX_SIZE = 2**31 - 1
 MAX_TERMS = 4

@@ -19,12 +19,9 @@ class ScoreArguments(NamedTuple):
     softcap: float  # 0: none
 
 
-NOTHING = ScoreArguments(None, None, [], 0.0)
-
-
 def lower(q, k, bias, softcap, sink_logits, q_start, k_start, *, packed: bool) -> ScoreArguments:
     if bias is None and softcap is None and sink_logits is None:
-        return NOTHING
+        return ScoreArguments(None, None, [], 0.0)
     checks.check_softcap(softcap)
     checks.check_sink_logits(sink_logits)
     checks.check_bias(bias)

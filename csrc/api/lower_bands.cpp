@@ -30,6 +30,7 @@ BandTerm lower_term(ArgumentPack& pack, int64_t k_start) {
       return {kind, a, static_cast<int32_t>(shift - floor_divide(shift, a) * a)};
     }
     case TermKind::kPrefix:
+    case TermKind::kLeading:
       return {kind, leading_rows(a, k_start), b};
   }
   throw std::invalid_argument("unknown mask term " + std::to_string(static_cast<int>(kind)));

@@ -4,7 +4,9 @@
 #pragma once
 
 #include "cpu/arena.h"
+#include "cpu/distance_sums.h"
 #include "cpu/query_tile.h"
+#include "cpu/score_rule.h"
 #include "cpu/visibility.h"
 #include "semantics/softmax_state.h"
 
@@ -35,7 +37,7 @@ class Backward {
 
  private:
   Backward(const BackwardProblem& problem, const QueryTile& tile, Arena arena)
-      : problem_(problem), tile_(tile), arena_(arena) {
+      : problem_(problem), tile_(tile), arena_(arena), rule_(problem) {
     vectors_ = round_up(tile.count, Precision::kLaneGranule) / Lanes::kWidth;
     const auto q = query_rows<Element>(problem.q, tile, problem.head_dim);
     const auto dout = query_rows<Element>(problem.dout, tile, problem.value_dim);
@@ -45,6 +47,7 @@ class Backward {
     dout_over_rows_ = Precision::lanes_are_dims(dout, arena_);
     constexpr size_t kTile = (kKeyTile + Precision::kKeyGranule) * kQueryTile;
     p_ = arena_.template take<Real>(kTile);
+    if (rule_.is_capped()) slope_ = arena_.template take<Real>(kTile);
     p_weights_ = arena_.template take<WeightElement>(kTile);
     ds_weights_ = arena_.template take<WeightElement>(kTile);
     dq_ = arena_.template take<Real>(static_cast<size_t>(problem.head_dim) * kQueryTile);
@@ -75,6 +78,7 @@ class Backward {
     const LeftRoles v_left = Precision::left(v, Need::kByRow, arena);
     compute_weights(keys, k_left.by_row);
     compute_score_gradients(keys.count(), v_left.by_row);
+    if (wants_bias()) add_by_distance<Lanes>(problem_, tile_, keys, p_);
     add_to_keys(problem_.dv, keys, p_weights_, dout_over_rows_, problem_.value_dim);
     add_to_keys(problem_.dk, keys, ds_weights_, q_over_rows_, problem_.head_dim);
     accumulate_dq(keys.count(), k_left.by_dim, arena);
@@ -84,12 +88,16 @@ class Backward {
   void compute_weights(const KeyRange& keys, LeftOperand k) {
     const Vector scale = Lanes::broadcast(static_cast<Real>(problem_.softmax_scale * kLog2E));
     if (!keys.full) visibility_.aim_at(tile_, keys);
+    rule_.aim_at(tile_, keys);
+    const bool plain = rule_.is_plain();
     const int steps = Precision::steps(problem_.head_dim);
     Matmul::multiply(k, keys.count(), q_over_dims_, vectors_, steps,
                      [&](int first_key, int vector, const auto& sum) {
                        for_block(first_key, vector, sum, [&](int key, int lane, Vector s) {
                          const Vector reference = Lanes::load(reference_ + lane);
-                         Vector score = Lanes::subtract(Lanes::multiply(s, scale), reference);
+                         Vector score = plain ? Lanes::multiply(s, scale) : rule_.score(s, key, lane);
+                         score = Lanes::subtract(score, reference);
+                         if (slope_) Lanes::store(slope_ + key * kQueryTile + lane, rule_.slope(s));
                          if (!keys.full) score = visibility_.hide(score, key, lane);
                          const Vector p = Lanes::exp2(score);
                          Lanes::store(p_ + key * kQueryTile + lane, p);
@@ -98,15 +106,19 @@ class Backward {
                      });
   }
 
-  // ds = softmax_scale * p * (V dO^T - delta)
+  // ds = softmax_scale * p * (V dO^T - delta), times the slope of the cap; where the bias asks for
+  // it, p * (V dO^T - delta) is left in p.
   void compute_score_gradients(int count, LeftOperand v) {
     const Vector scale = Lanes::broadcast(static_cast<Real>(problem_.softmax_scale));
+    const bool sums_bias = wants_bias();
     Matmul::multiply(v, count, dout_over_dims_, vectors_, Precision::steps(problem_.value_dim),
                      [&](int first_key, int vector, const auto& sum) {
                        for_block(first_key, vector, sum, [&](int key, int lane, Vector dp) {
                          const Vector p = Lanes::load(p_ + key * kQueryTile + lane);
                          const Vector centred = Lanes::subtract(dp, Lanes::load(delta_ + lane));
-                         const Vector ds = Lanes::multiply(Lanes::multiply(p, scale), centred);
+                         Vector ds = Lanes::multiply(Lanes::multiply(p, scale), centred);
+                         if (slope_) ds = Lanes::multiply(ds, Lanes::load(slope_ + key * kQueryTile + lane));
+                         if (sums_bias) Lanes::store(p_ + key * kQueryTile + lane, Lanes::multiply(p, centred));
                          Precision::store_weight(ds_weights_, key, lane, ds);
                        });
                      });
@@ -164,6 +176,7 @@ class Backward {
     }
   }
 
+  bool wants_bias() const { return problem_.bias_gradient.data != nullptr; }
   int32_t kv_head() const { return kv_head_of(problem_, tile_.head); }
 
   const BackwardProblem& problem_;
@@ -178,6 +191,8 @@ class Backward {
   WeightElement* p_weights_;           // the same, ready to be an operand
   WeightElement* ds_weights_;
   Real* dq_;  // [head_dim][kQueryTile]
+  Real* slope_ = nullptr;  // of the cap, like p; null without a cap
+  ScoreRule<Lanes> rule_;
   Visibility<Lanes> visibility_;
   alignas(64) Real reference_[kQueryTile];
   alignas(64) Real delta_[kQueryTile];

@@ -6,6 +6,7 @@
 
 #include "cpu/arena.h"
 #include "cpu/query_tile.h"
+#include "cpu/score_rule.h"
 #include "cpu/simd/elements.h"
 #include "cpu/visibility.h"
 #include "semantics/softmax_state.h"
@@ -35,7 +36,7 @@ class Forward {
 
  private:
   Forward(const ForwardProblem& problem, const QueryTile& tile, Arena arena)
-      : problem_(problem), tile_(tile), arena_(arena) {
+      : problem_(problem), tile_(tile), arena_(arena), rule_(problem) {
     vectors_ = round_up(tile.count, Precision::kLaneGranule) / Lanes::kWidth;
     queries_ = Precision::lanes_are_rows(
         query_rows<Element>(problem.q, tile, problem.head_dim), arena_);
@@ -66,6 +67,10 @@ class Forward {
       Lanes::store(scores_ + key * kQueryTile + lane, score);
       max = Lanes::maximum(score, max);
     };
+    if (!rule_.is_plain()) {
+      compute_ruled_scores(keys, left, steps);
+      return;
+    }
     if (keys.full) {
       Matmul::multiply(left, keys.count(), queries_, vectors_, steps,
                        [&](int key, int vector, const auto& sum) {
@@ -81,6 +86,20 @@ class Forward {
                        for_block(key, vector, sum, [&](int k, int lane, Vector s, Vector& max) {
                          const Vector score = Lanes::multiply(s, scale);
                          store_row(k, lane, visibility_.hide(score, k, lane), max);
+                       });
+                     });
+  }
+
+  void compute_ruled_scores(const KeyRange& keys, LeftOperand left, int steps) {
+    rule_.aim_at(tile_, keys);
+    if (!keys.full) visibility_.aim_at(tile_, keys);
+    Matmul::multiply(left, keys.count(), queries_, vectors_, steps,
+                     [&](int key, int vector, const auto& sum) {
+                       for_block(key, vector, sum, [&](int k, int lane, Vector s, Vector& max) {
+                         Vector score = rule_.score(s, k, lane);
+                         if (!keys.full) score = visibility_.hide(score, k, lane);
+                         Lanes::store(scores_ + k * kQueryTile + lane, score);
+                         max = Lanes::maximum(score, max);
                        });
                      });
   }
@@ -198,6 +217,7 @@ class Forward {
   Real* scores_;                 // [keys][kQueryTile], log2 units
   Unit* weights_;                // right operand, summed over keys
   Real* out_;                    // [value_dim][kQueryTile], unnormalised
+  ScoreRule<Lanes> rule_;
   Visibility<Lanes> visibility_;
   alignas(64) Real max_[kQueryTile];
   alignas(64) Real new_max_[kQueryTile];

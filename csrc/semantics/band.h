@@ -7,15 +7,16 @@
 
 #include "semantics/bands/diagonal.h"
 #include "semantics/bands/groups.h"
+#include "semantics/bands/leading.h"
 #include "semantics/bands/prefix.h"
 
 namespace longattn {
 
-enum class TermKind : int32_t { kDiagonal = 0, kGroups = 1, kPrefix = 2 };  // as in masks.py
+enum class TermKind : int32_t { kDiagonal, kGroups, kPrefix, kLeading };  // as in masks.py
 
 struct BandTerm {
   TermKind kind;
-  int32_t a;  // diagonal: left; groups: size; prefix: length
+  int32_t a;  // diagonal: left; groups: size; prefix, leading: length
   int32_t b;  // diagonal: right; groups: shift
 };
 
@@ -56,6 +57,7 @@ LONGATTN_HOST_DEVICE RowBounds row_bounds(const HeadBand& band, int64_t diagonal
     if (term.kind == TermKind::kDiagonal) narrow_to_diagonal(keys, diagonal, term.a, term.b);
     if (term.kind == TermKind::kGroups) narrow_to_group(keys, diagonal, term.a, term.b);
     if (term.kind == TermKind::kPrefix) narrow_to_prefix(keys, diagonal, term.a);
+    if (term.kind == TermKind::kLeading) narrow_to_leading(keys, term.a);
   }
   const int64_t end = clamp(keys.end, 0, k_len);
   const int64_t floor = clamp(keys.begin, 0, end);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
 #include "semantics/portable.h"
 
@@ -57,7 +58,8 @@ LONGATTN_HOST_DEVICE MergeWeights<Real> merge_weights(Real first_lse, Real secon
 
 // `sink`: the natural logit of a further key whose value is 0; -inf: none.
 template <class Real>
-LONGATTN_HOST_DEVICE Finished<Real> finish(const SoftmaxState<Real>& state, Real sink) {
+LONGATTN_HOST_DEVICE Finished<Real> finish(const SoftmaxState<Real>& state,
+                                           std::type_identity_t<Real> sink) {
   // Not `max == -inf`: a NaN score can leave the maximum there, and must not pass for an empty row.
   if (state.sum == Real(0)) return {Real(0), sink};
   const double log2_sum = std::log2(static_cast<double>(state.sum));

@@ -13,6 +13,7 @@ import math
 import torch
 
 from longattn import masks
+from longattn.reference.biases import bias_matrix
 
 
 def visible(mask, q_positions, k_positions, head=0):
@@ -76,11 +77,12 @@ def attention(
     Packed sequences drop the batch dimension: q [total_q, q_heads, head_dim], lse [q_heads,
     total_q]; each sequence is an attention of its own.
     """
-    _refuse(bias=bias, softcap=softcap, sink_logits=sink_logits)
+    rule = {"softcap": softcap, "sink_logits": sink_logits}
     if cu_seqlens_q is None and cu_seqlens_k is None:
         i, j = _positions(q, k, q_start, k_start)
         counts = _per_head(q, lambda head: visible(mask, i, j, head))
-        out, lse = _attend(q, k, v, counts, softmax_scale)
+        rule["bias"] = _bias(bias, q, i, j)
+        out, lse = _attend(q, k, v, counts, softmax_scale, **rule)
         return (out, lse) if return_lse else out
 
     if q_start is not None or k_start != 0:
@@ -95,7 +97,9 @@ def attention(
             k[None, keys],
             v[None, keys],
             mask,
+            bias=bias,
             softmax_scale=softmax_scale,
+            **rule,
             return_lse=True,
         )
         outs.append(out[0])
@@ -217,7 +221,6 @@ def dilated_attention(
     by c branches counts c times: softmax(scores + ln c). detach_weights=True is torchscale's
     gradient: the mixing weights are constants there.
     """
-    _refuse(bias=bias, softcap=softcap, sink_logits=sink_logits)
     _refuse(cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k)
     i, j = _positions(q, k, q_start, k_start)
     branches = [
@@ -226,9 +229,12 @@ def dilated_attention(
         )
         for w, r in zip(segment_lengths, dilation_rates, strict=True)
     ]
-    out, lse = _attend(q, k, v, sum(pattern.int() for pattern in branches), softmax_scale)
+    rule = {"bias": _bias(bias, q, i, j), "softcap": softcap}
+    counts = sum(pattern.int() for pattern in branches)
+    out, lse = _attend(q, k, v, counts, softmax_scale, **rule, sink_logits=sink_logits)
     if detach_weights:
-        partials = [_attend(q, k, v, pattern, softmax_scale) for pattern in branches]
+        _refuse(sink_logits=sink_logits)
+        partials = [_attend(q, k, v, pattern, softmax_scale, **rule) for pattern in branches]
         weights, _ = _mixing_weights([branch_lse for _, branch_lse in partials])
         out = _mix([branch_out for branch_out, _ in partials], weights.detach())
     return (out, lse) if return_lse else out
@@ -260,23 +266,50 @@ def _offset(head_offset, head, q, rate):
     raise ValueError(f"head_offset must be 'mod' or 'blocks', got {head_offset!r}")
 
 
-def _attend(q, k, v, counts, softmax_scale):
-    """(out, lse) of softmax(scores + ln counts); counts [q_heads, q_len, kv_len], 0 hides a key."""
+def _attend(q, k, v, counts, softmax_scale, bias=None, softcap=None, sink_logits=None):
+    """(out, lse) of softmax(scores + ln counts); counts [q_heads, q_len, kv_len], 0 hides a key.
+
+    bias [q_heads, q_len, kv_len]; sink_logits [q_heads]: one more key a head, of value 0.
+    """
     group = q.shape[2] // k.shape[2]
     k, v = k.repeat_interleave(group, dim=2), v.repeat_interleave(group, dim=2)
     scale = q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale
     scores = torch.einsum("bihd,bjhd->bhij", q, k) * scale
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if bias is not None:
+        scores = scores + bias.to(scores.dtype)
     hidden = counts == 0
     scores = scores + counts.to(scores.dtype).clamp(min=1).log()
     # Rows that see nothing go through softmax as zeros and are cleared afterwards: a row of -inf
     # would be NaN, and its gradient would stay NaN behind any mask.
     sees_nothing = hidden.all(dim=-1)
     scores = scores.masked_fill(hidden & ~sees_nothing[..., None], -math.inf)
+    if sink_logits is not None:
+        return _attend_with_sinks(scores.masked_fill(hidden, -math.inf), v, sink_logits)
     scores = scores.masked_fill(sees_nothing[..., None], 0.0)
     weights = scores.softmax(dim=-1).masked_fill(hidden, 0.0)
     out = torch.einsum("bhij,bjhd->bihd", weights, v)
     lse = scores.to(_lse_dtype(q)).logsumexp(dim=-1).masked_fill(sees_nothing, -math.inf)
     return out, lse
+
+
+def _attend_with_sinks(scores, v, sink_logits):
+    """A column of sink logits, of which no value comes: there is no row that sees nothing."""
+    sinks = sink_logits.to(scores.dtype)[None, :, None, None].expand(*scores.shape[:-1], 1)
+    scores = torch.cat([scores, sinks], dim=-1)
+    out = torch.einsum("bhij,bjhd->bihd", scores.softmax(dim=-1)[..., :-1], v)
+    return out, scores.to(_lse_dtype(scores)).logsumexp(dim=-1)
+
+
+def _bias(bias, q, q_positions, k_positions):
+    """[q_heads, q_len, kv_len], or None."""
+    if bias is None:
+        return None
+    distances = q_positions[:, None] - k_positions[None, :]
+    heads = q.shape[2]
+    dtype = _lse_dtype(q)
+    return torch.stack([bias_matrix(bias, distances, h, heads, dtype) for h in range(heads)])
 
 
 def _mixing_weights(lses):

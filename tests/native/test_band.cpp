@@ -30,6 +30,8 @@ bool term_shows(const BandTerm& term, int64_t diagonal, int64_t key) {
     }
     case TermKind::kPrefix:
       return key < term.a || key <= diagonal;
+    case TermKind::kLeading:
+      return key < term.a;
   }
   return false;
 }
@@ -138,16 +140,23 @@ HeadBand random_band(std::mt19937& random) {
   const auto draw = [&](int low, int high) {
     return std::uniform_int_distribution<int>(low, high)(random);
   };
-  const auto bound = [&](int low, int high) { return draw(0, 3) ? draw(low, high) : kUnbounded; };
   HeadBand band{kUnbounded, 0, 0, {}};
+  const auto add = [&](TermKind kind, int a, int b) {
+    band.terms[band.term_count++] = {kind, a, b};
+  };
+  if (draw(0, 9) == 0) {
+    // The far band of two: it begins beyond the diagonal, and only leading keys are joined to it.
+    const int right = -draw(0, 9);
+    add(TermKind::kDiagonal, draw(0, 1) ? kUnbounded : draw(-right, 14), right);
+    if (band.terms[0].a == kUnbounded && draw(0, 1)) add(TermKind::kLeading, draw(0, 12), 0);
+    return band;
+  }
   if (draw(0, 1)) {
     band.soft_left = draw(0, 12);
     band.sink_end = draw(0, 9);
   }
-  const auto add = [&](TermKind kind, int a, int b) {
-    band.terms[band.term_count++] = {kind, a, b};
-  };
-  if (draw(0, 2)) add(TermKind::kDiagonal, bound(-4, 14), bound(-9, 5));
+  const auto bound = [&](int high) { return draw(0, high + 1) ? draw(0, high) : kUnbounded; };
+  if (draw(0, 2)) add(TermKind::kDiagonal, bound(14), bound(5));
   if (draw(0, 2) == 0) {
     const int size = draw(1, 11);
     add(TermKind::kGroups, size, draw(0, size - 1));

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What each bias adds to a score, pair by pair, as its paper writes it."""
+
+import torch
+
+from longattn import biases
+
+
+def bias_matrix(bias, distances, head, q_heads, dtype):
+    """The bias of `head` for int64 `distances` (query - key), in `dtype`."""
+    away = distances.abs()
+    if isinstance(bias, biases.Alibi):
+        slopes = _default_slopes(q_heads) if bias.slopes is None else bias.slopes
+        if bias.distance_ceiling is not None:
+            window = bias.distance_ceiling if bias.window is None else bias.window
+            away = torch.where(away < window, away, bias.distance_ceiling)
+        return -slopes[head] * away.to(dtype)
+    if isinstance(bias, biases.Kerple):
+        r1, r2 = bias.r1[head].to(dtype), bias.r2[head].to(dtype)
+        if bias.kind == "log":
+            return -r1 * torch.log(1 + r2 * away)
+        # The inner where keeps ln 0 out of the gradient.
+        return torch.where(away == 0, 0, -r1 * torch.where(away == 0, 1, away).to(dtype) ** r2)
+    if isinstance(bias, biases.Sandwich):
+        total = sum(
+            torch.cos(distances.double() / 10000 ** (2 * i / bias.dim))
+            for i in range(bias.dim // 2)
+        )
+        return (total / (8 * (head + 1) / q_heads)).to(dtype)
+    if isinstance(bias, biases.RelativeBias):
+        entries = (distances + bias.origin).clamp(0, bias.table.shape[1] - 1)
+        return bias.table[head].to(dtype)[entries]
+    raise TypeError(f"reference.bias_matrix knows the biases of longattn.biases, got {bias!r}")
+
+
+def _default_slopes(heads):
+    """The recursion of the ALiBi authors' code."""
+    power = 1
+    while 2 * power <= heads:
+        power *= 2
+    if power == heads:
+        start = 2 ** (-8 / heads)
+        return [start ** (h + 1) for h in range(heads)]
+    return _default_slopes(power) + _default_slopes(2 * power)[0::2][: heads - power]
