@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """longattn: attention for very long sequences."""
 
-from longattn import reference
+from longattn import reference, rope
 from longattn.attention import attention
 from longattn.biases import Alibi, Kerple, RelativeBias, Sandwich
 from longattn.masks import Band, Causal, Full, Groups, Prefix, Window
@@ -9,6 +9,7 @@ from longattn.partials import merge_partials
 from longattn.patterns.dilated import dilated_attention
 from longattn.patterns.lambda_shaped import lambda_attention
 from longattn.patterns.shifted import shifted_sparse_attention
+from longattn.rope import RotaryEmbedding
 from longattn.version import __version__
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Prefix",
     "RelativeBias",
     "Sandwich",
+    "RotaryEmbedding",
     "Window",
     "__version__",
     "attention",
@@ -28,5 +30,6 @@ __all__ = [
     "lambda_attention",
     "merge_partials",
     "reference",
+    "rope",
     "shifted_sparse_attention",
 ]

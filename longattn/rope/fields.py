@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Checks of the numbers that describe a rotary embedding, each with a sentence of its own."""
+
+from __future__ import annotations
+
+import math
+import numbers
+
+import torch
+
+LARGEST = 1e18  # far beyond any use; products and powers of accepted numbers stay finite
+
+
+def number(
+    name: str, value, *, at_least: float = -LARGEST, above: float = -math.inf, at_most=LARGEST
+) -> float:
+    """value as a float, or a sentence that names the field and what it accepts."""
+    if above > -math.inf:
+        accepted = f"a number greater than {above:g}"
+    elif at_least > -LARGEST:
+        accepted = f"a number of at least {at_least:g}"
+    else:
+        accepted = "a number"
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be {accepted}, got {value!r}")
+    if not (at_least <= value <= at_most and value > above):  # NaN fails too
+        raise ValueError(f"{name} must be {accepted} and at most {at_most:g}, got {value!r}")
+    return float(value)
+
+
+def optional_number(name: str, value, **limits):
+    return None if value is None else number(name, value, **limits)
+
+
+def integer(name: str, value, *, at_least: int) -> int:
+    """value as an int; 4096.0, as some config files write it, is 4096."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer of at least {at_least}, got {value!r}")
+    if not at_least <= value <= LARGEST:
+        raise ValueError(
+            f"{name} must be an integer of at least {at_least} and at most {LARGEST:g}, got {value}"
+        )
+    return int(value)
+
+
+def optional_integer(name: str, value, *, at_least: int):
+    return None if value is None else integer(name, value, at_least=at_least)
+
+
+def flag(name: str, value) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
+def choice(name: str, value, accepted: tuple) -> str:
+    if value not in accepted:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, accepted))}, got {value!r}")
+    return value
+
+
+def length(name: str, value):
+    """A sequence length: an int, under torch.compile possibly a symbolic one."""
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+        raise TypeError(f"{name} must be an integer of at least 0, got {value!r}")
+    if value < 0:
+        raise ValueError(f"{name} must be an integer of at least 0, got {value}")
+    return value
