@@ -2,6 +2,41 @@
 """Rotary position embeddings: `RotaryEmbedding` and the scalings that it takes."""
 
 from longattn.rope.embedding import RotaryEmbedding
-from longattn.rope.scaling import Linear, Scaling
+from longattn.rope.scaling import (
+    ABF,
+    NTK,
+    DynamicNTK,
+    DynamicYaRN,
+    Grid,
+    Linear,
+    Llama3,
+    LongRope,
+    NTKByParts,
+    NTKMixed,
+    Power,
+    Proportional,
+    Scaling,
+    Su,
+    Truncated,
+    YaRN,
+)
 
-__all__ = ["Linear", "RotaryEmbedding", "Scaling"]
+__all__ = [
+    "ABF",
+    "NTK",
+    "DynamicNTK",
+    "DynamicYaRN",
+    "Grid",
+    "Linear",
+    "Llama3",
+    "LongRope",
+    "NTKByParts",
+    "NTKMixed",
+    "Power",
+    "Proportional",
+    "RotaryEmbedding",
+    "Scaling",
+    "Su",
+    "Truncated",
+    "YaRN",
+]

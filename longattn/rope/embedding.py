@@ -115,7 +115,11 @@ class RotaryEmbedding:
     @property
     def softmax_scale_factor(self) -> float:
         """What DeepSeek's attention multiplies its softmax scale by, else 1."""
-        return 1.0 if self.scaling is None else self.scaling.softmax_scale_factor(self._geometry())
+        return (
+            1.0
+            if self.scaling is None
+            else self.scaling.compute_softmax_scale_factor(self._geometry())
+        )
 
     @property
     def depends_on_length(self) -> bool:
@@ -141,12 +145,12 @@ class RotaryEmbedding:
         geometry = self._geometry()
         if self.scaling is None:
             return geometry.inv_freq()
-        return self.scaling.inv_freq(geometry, seq_len)
+        return self.scaling.compute_inv_freq(geometry, seq_len)
 
     def _factor(self, seq_len) -> float:
         if self.scaling is None:
             return 1.0
-        return self.scaling.attention_factor(self._geometry(), seq_len)
+        return self.scaling.compute_attention_factor(self._geometry(), seq_len)
 
     def __reduce__(self):
         """Pickles the definition and not the tables that follow from it."""

@@ -33,3 +33,19 @@ class Geometry(NamedTuple):
                 "max_position_embeddings of RotaryEmbedding; both are None"
             )
         return length
+
+    def extension(self, original: Optional[int], scaling: str) -> float:
+        """max_position_embeddings / trained length, where a scaling says no factor."""
+        if original is None or self.max_position_embeddings is None:
+            raise ValueError(
+                f"{scaling} needs factor, or both original_max_position_embeddings and "
+                f"max_position_embeddings to derive it, got {original} and "
+                f"{self.max_position_embeddings}"
+            )
+        if self.max_position_embeddings < original:
+            raise ValueError(
+                f"max_position_embeddings must be at least original_max_position_embeddings where "
+                f"{scaling} derives its factor from them, got {self.max_position_embeddings} and "
+                f"{original}"
+            )
+        return self.max_position_embeddings / original

@@ -11,24 +11,29 @@ from longattn.rope.geometry import Geometry
 
 
 class Scaling:
-    """Base of all scalings. Subclasses are frozen dataclasses and override `inv_freq`.
+    """Base of all scalings. Subclasses are frozen dataclasses and override `compute_inv_freq`.
 
-    seq_len (the largest position + 1) matters only where `depends_on_length` is True; None is the
-    state before any position is known.
+    Fields that are None take what the RotaryEmbedding knows. seq_len (the largest position + 1)
+    matters only where `depends_on_length` is True; None is the state before any position is known.
     """
 
     @property
     def depends_on_length(self) -> bool:
         return False
 
-    def inv_freq(self, geometry: Geometry, seq_len: Optional[int] = None) -> torch.Tensor:
+    def compute_inv_freq(self, geometry: Geometry, seq_len: Optional[int] = None) -> torch.Tensor:
         """Angles per position, float64 [rotary_dim / 2] on the CPU."""
         raise NotImplementedError
 
-    def attention_factor(self, geometry: Geometry, seq_len: Optional[int] = None) -> float:
+    def compute_attention_factor(self, geometry: Geometry, seq_len: Optional[int] = None) -> float:
         """Multiplies cos and sin, hence q and k: scores grow by its square."""
         return 1.0
 
-    def softmax_scale_factor(self, geometry: Geometry) -> float:
+    def compute_softmax_scale_factor(self, geometry: Geometry) -> float:
         """Multiplies the softmax scale; 1 except for DeepSeek's use of YaRN."""
         return 1.0
+
+    def _set(self, **values) -> None:
+        """For `__post_init__`, which stores fields as checked."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)

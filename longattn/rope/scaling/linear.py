@@ -4,12 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Optional
-
-import torch
 
 from longattn.rope import fields
-from longattn.rope.geometry import Geometry
 from longattn.rope.scaling.base import Scaling
 
 
@@ -24,7 +20,7 @@ class Linear(Scaling):
     factor: float
 
     def __post_init__(self):
-        object.__setattr__(self, "factor", fields.number("factor", self.factor, at_least=1))
+        self._set(factor=fields.number("factor", self.factor, at_least=1))
 
-    def inv_freq(self, geometry: Geometry, seq_len: Optional[int] = None) -> torch.Tensor:
+    def compute_inv_freq(self, geometry, seq_len=None):
         return geometry.inv_freq() / self.factor
