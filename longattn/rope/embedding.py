@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Optional
 
 import torch
 
-from longattn.rope import fields
+from longattn.rope import fields, hugging_face, rope_parameters
 from longattn.rope.geometry import Geometry
 from longattn.rope.scaling import Scaling
 
@@ -21,7 +22,8 @@ class RotaryEmbedding:
     by `attention_factor`. `longattn.apply_rotary` does it.
 
     head_dim: even. base: the theta of Hugging Face, greater than 1.
-    scaling: None or a value of `longattn.rope` such as `Linear(4.0)`.
+    scaling: None, a value of `longattn.rope` such as `Linear(4.0)`, or a rope_parameters dict of
+      Hugging Face, which is turned into such a value.
     max_position_embeddings: the length that the model is made for; some scalings need it.
     interleaved: which dimensions form pair i; False (NeoX, Hugging Face): i and i + rotary_dim / 2,
       True (RoFormer, GPT-J, xPos): 2i and 2i + 1.
@@ -49,9 +51,12 @@ class RotaryEmbedding:
         length = fields.optional_integer("max_position_embeddings", length, at_least=1)
         set_field(self, "max_position_embeddings", length)
         set_field(self, "interleaved", fields.flag("interleaved", self.interleaved))
+        if isinstance(self.scaling, Mapping):
+            self._take_dict(rope_parameters.read(self.scaling, stacklevel=5))
         if self.scaling is not None and not isinstance(self.scaling, Scaling):
             raise TypeError(
-                f"scaling must be None or a scaling of longattn.rope, got {self.scaling!r}"
+                "scaling must be None, a scaling of longattn.rope or a rope_parameters dict, got "
+                f"{self.scaling!r}"
             )
         rotary_dim = self.head_dim if self.rotary_dim is None else self.rotary_dim
         set_field(self, "rotary_dim", _even("rotary_dim", rotary_dim))
@@ -75,6 +80,38 @@ class RotaryEmbedding:
                 )
         set_field(self, "_inv_freq", table)
         set_field(self, "_attention_factor", self._factor(None))
+
+    @classmethod
+    def from_hf(
+        cls,
+        config,
+        layer_type: Optional[str] = None,
+        *,
+        head_dim: Optional[int] = None,
+        max_position_embeddings: Optional[int] = None,
+        interleaved: Optional[bool] = None,
+    ) -> RotaryEmbedding:
+        """The rotation of a Hugging Face model.
+
+        config: a config object, its dict (config.json), or a rope_parameters (once rope_scaling)
+          dict alone, which needs head_dim, and max_position_embeddings for some types. Types:
+          default, linear, dynamic, yarn, longrope (once su), llama3, proportional; `longattn.rope`
+          has a scaling for each. Old keys are understood: type, rope_theta outside of the dict,
+          rotary_pct. Keys without meaning warn; multimodal types (axial, mrope) raise.
+        layer_type: which entry of parameters that are nested by layer type, such as
+          "sliding_attention".
+        head_dim, max_position_embeddings, interleaved: override what the config says. Few configs
+          say whether pairs are interleaved (rope_interleave); None then means that they are not.
+
+        Where the trained length original_max_position_embeddings stands both in a config and in its
+        flat dict, the config's counts, as in Hugging Face; where in neither, it is
+        max_position_embeddings. ValueError for missing or contradictory fields.
+        """
+        return cls(
+            **hugging_face.arguments(
+                config, layer_type, head_dim, max_position_embeddings, interleaved
+            )
+        )
 
     @classmethod
     def xpos(
@@ -137,6 +174,27 @@ class RotaryEmbedding:
             return None
         zeta = (2 * self._geometry().pairs() / self.rotary_dim + 0.4) / 1.4
         return zeta.log() / self.xpos_scale_base
+
+    def _take_dict(self, found: rope_parameters.RopeParameters) -> None:
+        """scaling was a rope_parameters dict: what else it says must agree with the arguments."""
+        if found.rope_theta not in (None, self.base):
+            raise ValueError(
+                f"base={self.base} and rope_theta={found.rope_theta} of scaling contradict each "
+                "other: give the same, or leave rope_theta out"
+            )
+        said = {
+            "max_position_embeddings": found.max_position_embeddings,
+            "rotary_dim": found.rotary_dim(self.head_dim),
+        }
+        for name, value in said.items():
+            if value is not None and getattr(self, name) not in (None, value):
+                raise ValueError(
+                    f"{name}={getattr(self, name)} and scaling, which says {value}, contradict "
+                    "each other: give one of them"
+                )
+            if value is not None:
+                object.__setattr__(self, name, value)
+        object.__setattr__(self, "scaling", found.scaling)
 
     def _geometry(self) -> Geometry:
         return Geometry(self.head_dim, self.rotary_dim, self.base, self.max_position_embeddings)
