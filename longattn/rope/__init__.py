@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Rotary position embeddings: `RotaryEmbedding` and the scalings that it takes."""
 
+from longattn.rope import random_positions
 from longattn.rope.embedding import RotaryEmbedding
 from longattn.rope.scaling import (
     ABF,
@@ -39,4 +40,5 @@ __all__ = [
     "Su",
     "Truncated",
     "YaRN",
+    "random_positions",
 ]

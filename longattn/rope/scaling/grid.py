@@ -14,8 +14,8 @@ from longattn.rope.scaling.base import Scaling
 class Grid(Scaling):
     """Positions count steps of 1 / steps: position n stands at n / steps.
 
-    For randomised positions that are no integers: `longattn.rope.to_grid` rounds them to steps,
-    and `RotaryEmbedding(..., scaling=Grid(steps, of=scaling))` turns by the same angles as
+    For positions that are no integers: `longattn.rope.random_positions.to_grid` rounds them to
+    steps, and `RotaryEmbedding(..., scaling=Grid(steps, of=scaling))` turns by the same angles as
     `RotaryEmbedding(..., scaling=scaling)` would at the fractional positions.
 
     of: the scaling underneath, or None; one that depends on the length is refused, since lengths in
