@@ -64,7 +64,9 @@ class RotaryEmbedding:
             raise ValueError(
                 f"rotary_dim must be at most head_dim = {self.head_dim}, got {self.rotary_dim}"
             )
-        scale_base = fields.optional_number("xpos_scale_base", self.xpos_scale_base, above=0)
+        scale_base = fields.optional_number(
+            "xpos_scale_base", self.xpos_scale_base, at_least=fields.SMALLEST
+        )
         set_field(self, "xpos_scale_base", scale_base)
         if scale_base is not None and self.scaling is not None:
             raise ValueError(
@@ -221,7 +223,7 @@ def _rebuild(cls, arguments: dict) -> RotaryEmbedding:
 
 
 def _even(name: str, value) -> int:
-    value = fields.integer(name, value, at_least=2)
+    value = fields.integer(name, value, at_least=2, at_most=2**16)
     if value % 2:
         raise ValueError(f"{name} must be even, pairs of dimensions are rotated, got {value}")
     return value

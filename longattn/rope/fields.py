@@ -8,7 +8,9 @@ import numbers
 
 import torch
 
-LARGEST = 1e18  # far beyond any use; products and powers of accepted numbers stay finite
+# Far beyond any use; products, quotients and powers of accepted numbers stay finite.
+LARGEST = 10**18
+SMALLEST = 1e-9
 
 
 def number(
@@ -32,15 +34,15 @@ def optional_number(name: str, value, **limits):
     return None if value is None else number(name, value, **limits)
 
 
-def integer(name: str, value, *, at_least: int) -> int:
+def integer(name: str, value, *, at_least: int, at_most: int = LARGEST) -> int:
     """value as an int; 4096.0, as some config files write it, is 4096."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer of at least {at_least}, got {value!r}")
-    if not at_least <= value <= LARGEST:
+    if not at_least <= value <= at_most:
         raise ValueError(
-            f"{name} must be an integer of at least {at_least} and at most {LARGEST:g}, got {value}"
+            f"{name} must be an integer of at least {at_least} and at most {at_most:g}, got {value}"
         )
     return int(value)
 
@@ -65,6 +67,8 @@ def length(name: str, value):
     """A sequence length: an int, under torch.compile possibly a symbolic one."""
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
         raise TypeError(f"{name} must be an integer of at least 0, got {value!r}")
-    if value < 0:
-        raise ValueError(f"{name} must be an integer of at least 0, got {value}")
+    if value < 0 or value > LARGEST:
+        raise ValueError(
+            f"{name} must be an integer of at least 0 and at most {LARGEST:g}, got {value}"
+        )
     return value

@@ -95,5 +95,5 @@ class Truncated(Scaling):
                 f"zero_below must be at most keep_above = {keep_above:g}, got {zero_below:g}"
             )
         basis = power_basis(geometry, self.factor, self.exponent)
-        slow = torch.where(basis >= zero_below, constant, 0.0)
+        slow = torch.where(basis >= zero_below, torch.full_like(basis, constant), 0.0)
         return torch.where(basis >= keep_above, basis, slow)

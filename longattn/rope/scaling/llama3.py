@@ -37,8 +37,12 @@ class Llama3(Scaling):
     def __post_init__(self):
         self._set(
             factor=fields.number("factor", self.factor, at_least=1),
-            low_freq_factor=fields.number("low_freq_factor", self.low_freq_factor, above=0),
-            high_freq_factor=fields.number("high_freq_factor", self.high_freq_factor, above=0),
+            low_freq_factor=fields.number(
+                "low_freq_factor", self.low_freq_factor, at_least=fields.SMALLEST
+            ),
+            high_freq_factor=fields.number(
+                "high_freq_factor", self.high_freq_factor, at_least=fields.SMALLEST
+            ),
             original_max_position_embeddings=fields.optional_integer(
                 "original_max_position_embeddings",
                 self.original_max_position_embeddings,

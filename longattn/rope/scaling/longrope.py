@@ -102,4 +102,6 @@ class LongRope(Scaling):
 def _divisors(name: str, values) -> tuple:
     if not isinstance(values, (list, tuple)) or not values:
         raise TypeError(f"{name} must be a list of positive numbers, one a pair, got {values!r}")
-    return tuple(fields.number(f"each entry of {name}", value, above=0) for value in values)
+    return tuple(
+        fields.number(f"each entry of {name}", value, at_least=fields.SMALLEST) for value in values
+    )

@@ -26,7 +26,7 @@ def interpolated_share(geometry, length: int, parts: ByParts) -> torch.Tensor:
     if parts.truncate:
         low, high = math.floor(low), math.ceil(high)
     # rotary_dim - 1 is no index of a pair; the published code has it, and models are made with it
-    low, high = max(low, 0), min(high, geometry.rotary_dim - 1)
+    low, high = float(max(low, 0)), float(min(high, geometry.rotary_dim - 1))
     if low == high:
         high += 0.001
     return ((geometry.pairs() - low) / (high - low)).clamp(0, 1)
@@ -67,8 +67,8 @@ class ByParts(Scaling):
             original_max_position_embeddings=fields.optional_integer(
                 name, self.original_max_position_embeddings, at_least=1
             ),
-            beta_fast=fields.number("beta_fast", self.beta_fast, above=0),
-            beta_slow=fields.number("beta_slow", self.beta_slow, above=0),
+            beta_fast=fields.number("beta_fast", self.beta_fast, at_least=fields.SMALLEST),
+            beta_slow=fields.number("beta_slow", self.beta_slow, at_least=fields.SMALLEST),
             truncate=fields.flag("truncate", self.truncate),
             ramp=fields.choice("ramp", self.ramp, RAMPS),
         )
