@@ -18,7 +18,7 @@ def slowed(inv_freq, length: int, factor: float, low: float, high: float) -> tor
     the rest blends linearly in length / wavelength."""
     wavelength = 2 * math.pi / inv_freq
     kept = ((length / wavelength - low) / (high - low)).clamp(0, 1)
-    return (1 - kept) * inv_freq / factor + kept * inv_freq
+    return torch.lerp(inv_freq / factor, inv_freq, kept)  # exact where kept is 0 or 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -91,7 +91,7 @@ class ByParts(Scaling):
     def _blend(self, geometry, factor) -> torch.Tensor:
         share = interpolated_share(geometry, self._length(geometry), self)
         inv_freq = geometry.inv_freq()
-        return inv_freq * (1 - share) + inv_freq / factor * share
+        return torch.lerp(inv_freq, inv_freq / factor, share)  # exact where the share is 0 or 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
