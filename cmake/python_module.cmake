@@ -16,7 +16,8 @@ pybind11_add_module(_native MODULE NO_EXTRAS
   csrc/api/bind_cpu.cpp
   csrc/api/bindings.cpp
   csrc/api/calls.cpp
-  csrc/api/lower_bands.cpp)
+  csrc/api/lower_bands.cpp
+  csrc/api/rotary_call.cpp)
 target_link_libraries(_native PRIVATE longattn_flags ${LONGATTN_CPU_LIBRARIES})
 
 if(LONGATTN_CUDA_BUILT)

@@ -4,12 +4,14 @@
 from longattn import reference, rope
 from longattn.attention import attention
 from longattn.biases import Alibi, Kerple, RelativeBias, Sandwich
+from longattn.logn import LogN
 from longattn.masks import Band, Causal, Full, Groups, Prefix, Window
 from longattn.partials import merge_partials
 from longattn.patterns.dilated import dilated_attention
 from longattn.patterns.lambda_shaped import lambda_attention
 from longattn.patterns.shifted import shifted_sparse_attention
 from longattn.rope import RotaryEmbedding
+from longattn.rotary import apply_rotary
 from longattn.version import __version__
 
 __all__ = [
@@ -19,12 +21,14 @@ __all__ = [
     "Full",
     "Groups",
     "Kerple",
+    "LogN",
     "Prefix",
     "RelativeBias",
     "Sandwich",
     "RotaryEmbedding",
     "Window",
     "__version__",
+    "apply_rotary",
     "attention",
     "dilated_attention",
     "lambda_attention",

@@ -5,6 +5,7 @@
 
 #include "cpu/backward.h"
 #include "cpu/forward.h"
+#include "cpu/rotary.h"
 #include "cpu/row_dot.h"
 
 #define LONGATTN_QUOTE(path) #path
@@ -17,9 +18,11 @@ namespace {
 
 template <class Precision>
 const Kernels* kernels_of() {
-  static constexpr Kernels kernels{
-      &Forward<Precision>::run, &Backward<Precision>::run,
-      &row_dot<typename Precision::Lanes, typename Precision::Element>};
+  using Lanes = typename Precision::Lanes;
+  using Element = typename Precision::Element;
+  static constexpr Kernels kernels{&Forward<Precision>::run, &Backward<Precision>::run,
+                                   &row_dot<Lanes, Element>, &Rotary<Lanes, Element>::forward,
+                                   &Rotary<Lanes, Element>::backward};
   return &kernels;
 }
 

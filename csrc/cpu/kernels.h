@@ -6,6 +6,7 @@
 
 #include "semantics/element_type.h"
 #include "semantics/problem.h"
+#include "semantics/rotary.h"
 #include "semantics/sequence.h"
 
 namespace longattn {
@@ -20,10 +21,18 @@ using BackwardKernel = int64_t (*)(const BackwardProblem&, const Sequence&, int3
 using RowDotKernel = void (*)(const RowDotProblem&, int64_t batch, int32_t head, int64_t begin,
                               int64_t end);
 
+// Rows [begin, end), at most kRotaryRows, of all heads of queries and keys. Backward adds to
+// bias_sums, accumulators [q_heads + kv_heads, head_dim], where gradients of biases are wanted.
+using RotaryKernel = void (*)(const RotaryProblem&, int64_t batch, int64_t begin, int64_t end,
+                              void* bias_sums, void* scratch);
+inline constexpr int64_t kRotaryRows = 16;
+
 struct Kernels {
   ForwardKernel forward;
   BackwardKernel backward;
   RowDotKernel row_dot;
+  RotaryKernel rotate;
+  RotaryKernel rotate_backward;
 };
 
 }  // namespace longattn

@@ -63,6 +63,8 @@ struct Avx2Lanes {
   static Vector multiply_add(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
   static Vector maximum(Vector a, Vector b) { return _mm256_max_ps(a, b); }
 
+  static Vector swap_neighbours(Vector value) { return _mm256_permute_ps(value, 0xb1); }
+
   static Vector select_in_range(Vector value, Vector key, Vector begin, Vector end,
                                 Vector otherwise) {
     const Vector inside = _mm256_and_ps(_mm256_cmp_ps(begin, key, _CMP_LE_OQ),

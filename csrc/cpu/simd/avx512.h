@@ -62,6 +62,8 @@ struct Avx512Lanes {
   static Vector multiply_add(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
   static Vector maximum(Vector a, Vector b) { return _mm512_max_ps(a, b); }
 
+  static Vector swap_neighbours(Vector value) { return _mm512_permute_ps(value, 0xb1); }
+
   static Vector select_in_range(Vector value, Vector key, Vector begin, Vector end,
                                 Vector otherwise) {
     const __mmask16 inside = _mm512_cmp_ps_mask(begin, key, _CMP_LE_OQ) &

@@ -50,6 +50,13 @@ struct PortableLanes {
   static Vector multiply_add(Vector a, Vector b, Vector c) { return a * b + c; }
   static Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
 
+  // Lanes 1, 0, 3, 2, ...
+  static Vector swap_neighbours(Vector value) {
+    Vector result{};
+    for (int i = 0; i < kLanes; ++i) result[i] = value[i ^ 1];
+    return result;
+  }
+
   // `value` where begin <= key < end, else `otherwise`.
   static Vector select_in_range(Vector value, Vector key, Vector begin, Vector end,
                                 Vector otherwise) {

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Asks for large pages for memory that is about to be written for the first time.
+#pragma once
+
+#include <cstdint>
+
+namespace longattn::cpu {
+
+// A hint, and only for the large pages that lie wholly inside; nothing where there are none.
+void advise_huge_pages(void* data, int64_t bytes);
+
+}  // namespace longattn::cpu

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The rotary pre-pass over some rows of one batch entry: cosines and sines are made once for all
+// heads of queries and keys, each vector is read once, and written once a map.
+#pragma once
+
+#include "cpu/arena.h"
+#include "cpu/kernels.h"
+#include "cpu/rotary_row.h"
+#include "cpu/rotary_table.h"
+
+namespace longattn::inline LONGATTN_ISA {
+
+// Do queries and keys stand at the same positions, to be rotated alike?
+inline bool shares_tables(const RotaryProblem& problem) {
+  const RotarySide &q = problem.queries, &k = problem.keys;
+  const PositionRows &a = q.positions, &b = k.positions;
+  if (problem.growth != nullptr || q.rows != k.rows || a.data != b.data || a.start != b.start ||
+      a.batch_stride != b.batch_stride || a.row_stride != b.row_stride) {
+    return false;
+  }
+  for (int m = 0; m < problem.map_count; ++m) {
+    const PositionMap &of_q = q.maps[m], &of_k = k.maps[m];
+    if (of_q.scale != of_k.scale || of_q.divisor != of_k.divisor || of_q.offset != of_k.offset ||
+        of_q.floor != of_k.floor) {
+      return false;
+    }
+  }
+  return true;
+}
+
+template <class Lanes, class Element>
+class Rotary {
+ public:
+  using Real = typename Lanes::Scalar;
+
+  // Rows [begin, end), at most kRotaryRows, of queries and of keys as far as they have them.
+  static void forward(const RotaryProblem& problem, int64_t batch, int64_t begin, int64_t end,
+                      void* /*bias_sums*/, void* scratch) {
+    Rotary self(problem, batch, 1.0, scratch);
+    const bool shared = shares_tables(problem);
+    for (const RotarySide* side : {&problem.queries, &problem.keys}) {
+      const int64_t stop = std::min(end, side->rows);
+      if (begin >= stop) continue;
+      self.make_tables(*side, begin, stop, shared && side == &problem.keys);
+      self.for_each_vector_of(*side, side->input, begin, stop,
+                              [&](int64_t row, int32_t head) { self.forward_vector(*side, row, head); });
+    }
+  }
+
+  // Adds to bias_sums [q_heads + kv_heads, head_dim] where gradients of biases are wanted.
+  static void backward(const RotaryProblem& problem, int64_t batch, int64_t begin, int64_t end,
+                       void* bias_sums, void* scratch) {
+    Rotary self(problem, batch, -1.0, scratch);
+    const bool shared = shares_tables(problem) && is_wanted(problem.queries);
+    Real* sums = static_cast<Real*>(bias_sums);
+    for (const RotarySide* side : {&problem.queries, &problem.keys}) {
+      const int64_t stop = std::min(end, side->rows);
+      if (begin < stop && is_wanted(*side)) {
+        self.make_tables(*side, begin, stop, shared && side == &problem.keys);
+        self.backward_side(*side, begin, stop, sums);
+      }
+      if (sums != nullptr) sums += static_cast<int64_t>(side->heads) * problem.head_dim;
+    }
+  }
+
+ private:
+  Rotary(const RotaryProblem& problem, int64_t batch, double direction, void* scratch)
+      : problem_(problem), batch_(batch), table_(problem, direction),
+        row_{problem.head_dim, problem.rotary_dim, problem.interleaved, table_.stride()} {
+    Arena arena(scratch);
+    tables_ = arena.take<Real>(table_.numbers() * problem.map_count * kRotaryRows);
+    vector_ = arena.take<Real>(problem.head_dim);
+    gradient_ = arena.take<Real>(problem.head_dim);
+    sum_ = arena.take<Real>(problem.head_dim);
+  }
+
+  static bool is_wanted(const RotarySide& side) {
+    return side.gradient.data != nullptr || side.bias_gradient != nullptr;
+  }
+
+  Real* table(int64_t row, int map) const {
+    return tables_ + ((row - begin_) * problem_.map_count + map) * table_.numbers();
+  }
+
+  // `keep`: the tables of the other side are right.
+  void make_tables(const RotarySide& side, int64_t begin, int64_t end, bool keep) {
+    begin_ = begin;
+    for (int64_t row = begin; row < end; ++row) {
+      const ExactPosition position = position_at(side.positions, batch_, row);
+      scales_[row - begin] = static_cast<Real>(row_scale(side.scale, position));
+      for (int m = 0; m < problem_.map_count && !keep; ++m) {
+        table_.fill(mapped(side.maps[m], position), side.growth_sign, table(row, m));
+      }
+    }
+  }
+
+  // body(row, head), in the order in which the vectors of `view` lie in memory.
+  template <class Body>
+  void for_each_vector_of(const RotarySide& side, const TensorView& view, int64_t begin,
+                          int64_t end, Body body) const {
+    if (view.head_stride <= view.row_stride) {
+      for (int64_t row = begin; row < end; ++row) {
+        for (int32_t head = 0; head < side.heads; ++head) body(row, head);
+      }
+    } else {
+      for (int32_t head = 0; head < side.heads; ++head) {
+        for (int64_t row = begin; row < end; ++row) body(row, head);
+      }
+    }
+  }
+
+  const Real* bias_of(const RotarySide& side, int32_t head) const {
+    if (side.bias == nullptr) return nullptr;
+    return static_cast<const Real*>(side.bias) + static_cast<int64_t>(head) * problem_.head_dim;
+  }
+
+  void forward_vector(const RotarySide& side, int64_t row, int32_t head) const {
+    const Element* x = row_pointer<Element>(side.input, batch_, row, head);
+    Real scale = scales_[row - begin_];
+    if (side.bias == nullptr && !side.normalized) {
+      for (int m = 0; m < problem_.map_count; ++m) {
+        row_.rotate(x, scale, table(row, m), output(side, m, row, head));
+      }
+      return;
+    }
+    const Real squares = row_.add_bias(x, bias_of(side, head), vector_);
+    if (side.normalized) {
+      scale /= std::max(std::sqrt(squares), static_cast<Real>(kSmallestNorm));
+    }
+    for (int m = 0; m < problem_.map_count; ++m) {
+      row_.rotate(vector_, scale, table(row, m), output(side, m, row, head));
+    }
+  }
+
+  StoreTo<Lanes, Element> output(const RotarySide& side, int map, int64_t row, int32_t head) const {
+    return {row_pointer<Element>(side.rotated[map], batch_, row, head)};
+  }
+
+  StoreTo<Lanes, Element> result(const RotarySide& side, int64_t row, int32_t head) const {
+    return {row_pointer<Element>(side.gradient, batch_, row, head)};
+  }
+
+  void backward_side(const RotarySide& side, int64_t begin, int64_t end, Real* sums) const {
+    const TensorView* first = std::find_if(
+        side.rotated, side.rotated + problem_.map_count,
+        [](const TensorView& view) { return view.data != nullptr; });
+    const int given = static_cast<int>(std::count_if(
+        first, side.rotated + problem_.map_count,
+        [](const TensorView& view) { return view.data != nullptr; }));
+    if (side.bias_gradient == nullptr) {
+      const bool plain = given == 1 && !side.normalized;
+      for_each_vector_of(side, *first, begin, end, [&](int64_t row, int32_t head) {
+        if (plain) {
+          const int map = static_cast<int>(first - side.rotated);
+          row_.rotate(row_pointer<Element>(*first, batch_, row, head), scales_[row - begin_],
+                      table(row, map), result(side, row, head));
+        } else {
+          backward_vector(side, row, head);
+          row_.copy(gradient_, result(side, row, head));
+        }
+      });
+      return;
+    }
+    // Sums of few rows are added to those of many: less is lost than in one long sum.
+    for (int32_t head = 0; head < side.heads; ++head) {
+      std::fill_n(sum_, problem_.head_dim, Real(0));
+      for (int64_t row = begin; row < end; ++row) {
+        backward_vector(side, row, head);
+        row_.copy(gradient_, AddTo<Lanes>{sum_});
+        if (side.gradient.data != nullptr) row_.copy(gradient_, result(side, row, head));
+      }
+      row_.copy(sum_, AddTo<Lanes>{sums + static_cast<int64_t>(head) * problem_.head_dim});
+    }
+  }
+
+  // The gradient of x + bias, in gradient_.
+  void backward_vector(const RotarySide& side, int64_t row, int32_t head) const {
+    bool is_first = true;
+    for (int m = 0; m < problem_.map_count; ++m) {
+      if (side.rotated[m].data == nullptr) continue;
+      const Element* given = row_pointer<Element>(side.rotated[m], batch_, row, head);
+      const Real scale = scales_[row - begin_];
+      if (is_first) {
+        row_.rotate(given, scale, table(row, m), StoreTo<Lanes, Real>{gradient_});
+      } else {
+        row_.rotate(given, scale, table(row, m), AddTo<Lanes>{gradient_});
+      }
+      is_first = false;
+    }
+    if (!side.normalized) return;
+    const Element* x = row_pointer<Element>(side.input, batch_, row, head);
+    const Real squares = row_.add_bias(x, bias_of(side, head), vector_);
+    row_.differentiate_norm(vector_, squares, gradient_);
+  }
+
+  const RotaryProblem& problem_;
+  int64_t batch_;
+  RotaryTable<Lanes> table_;
+  RotaryRow<Lanes> row_;
+  int64_t begin_ = 0;
+  Real scales_[kRotaryRows];
+  Real* tables_;    // [row][map][cosines | sines]
+  Real* vector_;    // [head_dim], like the next two
+  Real* gradient_;
+  Real* sum_;
+};
+
+}  // namespace longattn::inline LONGATTN_ISA

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Where a rotation puts a row: maps of positions, as values."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MAX_MAPS = 4  # kMaxRotaryMaps of csrc/semantics/rotary.h
+
+
+class PositionMap(NamedTuple):
+    """p -> scale * p, rounded down if `floor`, plus offset.
+
+    A scale that is the number nearest to 1 / n, with n an integer, means p / n without error, so
+    that PositionMap(1 / 7, floor=True) is p // 7.
+    """
+
+    scale: float = 1.0
+    offset: float = 0.0
+    floor: bool = False
+
+    def encoded(self) -> list:
+        """Scale, divisor, offset and floor as the engines take them."""
+        scale, divisor = float(self.scale), 1.0
+        if 0.0 < scale < 1.0 and 1.0 / round(1.0 / scale) == scale:
+            scale, divisor = 1.0, float(round(1.0 / scale))
+        return [scale, divisor, float(self.offset), float(self.floor)]
+
+
+IDENTITY = PositionMap()
