@@ -96,6 +96,34 @@ def test_wheel_from_sdist_works_and_is_lean(wheel, tmp_path):
     assert answer.split() == [str(tmp_path / "longattn/native.py"), "baseline"]
 
 
+FIND_PACKAGE = """
+import importlib.util, site, sys
+site.addsitedir(sys.argv[1])
+print(importlib.util.find_spec("longattn").origin)
+"""
+
+
+def test_editable_install_is_found_beside_the_clone(sdist, tmp_path):
+    """Beside a clone named longattn its folder looks like a package without __init__.py, which
+    hides what an import hook would find."""
+    clone = tmp_path / "longattn"
+    shutil.copytree(sdist, clone)
+    module = native.module().__file__
+    cmake = tmp_path / "bin" / "cmake"  # compiles nothing and installs the module that is here
+    cmake.parent.mkdir()
+    cmake.write_text(f'#!/bin/sh\n[ "$1" != --install ] || install -D -t "$6" "{module}"\n')
+    cmake.chmod(0o755)
+    path = f"{cmake.parent}{os.pathsep}{os.environ['PATH']}"
+    with zipfile.ZipFile(build("build_editable", clone, PATH=path)) as archive:
+        archive.extractall(tmp_path / "site")
+    for start in (clone, clone.parent):
+        # -S: without an installed longattn; PYTHONPATH could lead to one as well.
+        found = run(sys.executable, "-S", "-c", FIND_PACKAGE, str(tmp_path / "site"), cwd=start,
+                    PYTHONPATH="")  # fmt: skip
+        assert found.strip() == str(clone / "longattn" / "__init__.py"), f"from {start}"
+    assert (clone / "longattn" / Path(module).name).exists()
+
+
 def test_installed_metadata_has_the_packages_version():
     try:
         installed = importlib.metadata.version("longattn")
