@@ -157,7 +157,7 @@ def test_module_needs_the_c_library_alone_and_shows_one_symbol():
     assert shown[2::3] == ["PyInit__native"]
 
 
-# ---- CUDA: built, left out or refused. Only CMake's configure step runs.
+# ---- What CMake finds, leaves out or refuses. Only its configure step runs.
 
 
 def configure(build_directory, *definitions, with_nvcc=False, path_first=None):
@@ -177,6 +177,20 @@ def configure(build_directory, *definitions, with_nvcc=False, path_first=None):
         env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     return result.returncode == 0, " ".join(result.stdout.split())  # CMake wraps its lines
+
+
+def test_a_missing_compiler_is_named_with_what_to_install(tmp_path, monkeypatch):
+    """CMake looks where it knows that compilers are, on the PATH or not: it is told not to."""
+    monkeypatch.delenv("CXX", raising=False)
+    places = ["/usr/local/bin", "/usr/bin", "/bin", *os.environ["PATH"].split(os.pathsep)]
+    tool = shutil.which("ninja") or shutil.which("make")
+    success, output = configure(
+        tmp_path / "build", f"-DCMAKE_IGNORE_PATH={';'.join(places)}", f"-DCMAKE_MAKE_PROGRAM={tool}",
+        with_nvcc=True,
+    )  # fmt: skip
+    assert not success
+    assert "No C++ compiler was found: install g++ or another one" in output
+    assert output.count("CMake Error") == 1 and "CMAKE_CXX_COMPILER" not in output
 
 
 @pytest.fixture
