@@ -48,7 +48,8 @@ def check_head_counts(mask: Mask, q_heads: int) -> None:
         if count != q_heads:
             raise ValueError(
                 f"{mask} has a per-head tuple of length {count}, q has {q_heads} heads: "
-                f"tuples must have length {q_heads}"
+                f"tuples must have length {q_heads}. {layout_hint(False)}; packed it is "
+                "[total, heads, dim]"
             )
 
 
@@ -182,11 +183,21 @@ def _check_shapes(q_shape, k_shape, v_shape, packed: bool, max_dim: int) -> None
     if not packed and q_shape[0] != k_shape[0]:
         raise ValueError(f"q and k must have one batch size, got {q_shape[0]} and {k_shape[0]}")
     if not 1 <= q_heads <= MAX_HEADS:
-        raise ValueError(f"q must have 1 to {MAX_HEADS} heads, got {q_heads}")
+        raise ValueError(
+            f"q must have 1 to {MAX_HEADS} heads, got {q_heads}. {layout_hint(packed)}"
+        )
     if kv_heads < 1 or q_heads % kv_heads:
         raise ValueError(
-            f"the heads of q must be a multiple of those of k and v, got {q_heads} and {kv_heads}"
+            f"the heads of q must be a multiple of those of k and v, got {q_heads} and {kv_heads}. "
+            f"{layout_hint(packed)}"
         )
+
+
+def layout_hint(packed: bool) -> str:
+    """For counts of heads, which may be lengths to someone who has another layout in mind."""
+    if packed:
+        return "The layout is [total, heads, dim] (heads second, as FlashAttention)"
+    return "The layout is [batch, length, heads, dim] (heads third, as FlashAttention)"
 
 
 def check_cu_seqlens(q, k, cu_seqlens_q, cu_seqlens_k) -> None:

@@ -87,6 +87,26 @@ BAD = [
     ),
     Bad("batch", lambda: call(*qkv(q=(2, 6, 4, 8))), ValueError, ("2", "1")),
     Bad("heads", lambda: call(*qkv(q=(1, 6, 3, 8))), ValueError, ("3", "2", "multiple|divi")),
+    Bad(
+        "lengths in the place of heads",
+        lambda: call(*qkv((1, 4, 600, 8), (1, 2, 600, 8))),
+        ValueError,
+        ("600", "512", r"\[batch, length, heads, dim\]", "heads third, as FlashAttention"),
+    ),
+    Bad(
+        "lengths in the place of heads, fewer",
+        lambda: call(*qkv((1, 4, 6, 8), (1, 4, 9, 8))),
+        ValueError,
+        ("6", "9", "multiple", r"\[batch, length, heads, dim\]", "heads third, as FlashAttention"),
+    ),
+    Bad(
+        "heads, packed",
+        lambda: longattn.attention(
+            *qkv((6, 3, 8), (6, 2, 8)), Causal(), cu_seqlens_q=ints(0, 6), cu_seqlens_k=ints(0, 6)
+        ),
+        ValueError,
+        ("3", "2", "multiple", r"\[total, heads, dim\]", "heads second"),
+    ),
     Bad("no key heads", lambda: call(*qkv(k=(1, 9, 0, 8))), ValueError, ("0",)),
     Bad("head_dim", lambda: call(*qkv(q=(1, 6, 4, 7))), ValueError, ("7", "8", "head_dim")),
     Bad("key length", lambda: call(*qkv(v=(1, 8, 2, 8))), ValueError, ("8", "9")),
@@ -122,7 +142,12 @@ BAD = [
     Bad("mask None", lambda: call(mask=None), TypeError, ("None", "Causal")),
     Bad("mask tensor", lambda: call(mask=torch.ones(6, 9)), TypeError, ("Tensor", "Causal")),
     Bad("mask class", lambda: call(mask=Causal), TypeError, ("Causal",)),
-    Bad("sizes per head", lambda: call(mask=Window((3, 4))), ValueError, ("2", "4")),
+    Bad(
+        "sizes per head",
+        lambda: call(mask=Window((3, 4))),
+        ValueError,
+        ("2", "4", r"\[batch, length, heads, dim\]", "heads third, as FlashAttention"),
+    ),
     Bad(
         "sinks per head", lambda: call(mask=Window(3, sink_tokens=(1,) * 5)), ValueError, ("5", "4")
     ),
