@@ -9,6 +9,7 @@ import os
 
 import torch
 
+from longattn import foreign
 from longattn.backends import MAX_LENGTH, Backend, can_run, misalignment
 from longattn.biases import Bias
 from longattn.masks import MAX_HEADS, Mask
@@ -24,7 +25,9 @@ def reject_unknown(function: str, keywords: dict) -> None:
                 f"{function}() got {name}={value!r}: longattn has no dropout on attention weights; "
                 "leave the argument out"
             )
-        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+        unexpected = f"{function}() got an unexpected keyword argument {name!r}"
+        instead = foreign.advice(function, name)
+        raise TypeError(f"{unexpected}: {instead}" if instead else unexpected)
 
 
 def reject_not_yet(**arguments) -> None:

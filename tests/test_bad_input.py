@@ -308,12 +308,6 @@ def test_wrong_biases(make, says):
         make()
 
 
-@pytest.mark.parametrize("function", PATTERNS)
-def test_unknown_keywords_are_type_errors(function):
-    with pytest.raises(TypeError, match="is_causal"):
-        PATTERNS[function](is_causal=True)
-
-
 def test_bad_input_is_refused_before_any_work():
     """Sizes that no machine could compute raise at once: the checks come first."""
     length = 2**20

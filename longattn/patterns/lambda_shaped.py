@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The lambda-shaped mask: a sliding window and the first tokens of the sequence."""
 
+from longattn import checks
 from longattn.attention import attention
 from longattn.masks import Window
 
@@ -37,6 +38,8 @@ def lambda_attention(
 
     All other arguments, the result and the errors are those of `longattn.attention`.
     """
+    if unsupported:
+        checks.reject_unknown("lambda_attention", unsupported)
     return attention(
         q,
         k,
@@ -53,5 +56,4 @@ def lambda_attention(
         return_lse=return_lse,
         deterministic=deterministic,
         backend=backend,
-        **unsupported,
     )

@@ -39,6 +39,8 @@ def shifted_sparse_attention(
 
     All other arguments, the result and the errors are those of `longattn.attention`.
     """
+    if unsupported:
+        checks.reject_unknown("shifted_sparse_attention", unsupported)
     if isinstance(group_size, tuple):
         raise TypeError(f"group_size must be one integer for all heads, got {group_size}")
     Groups(group_size, causal=causal)  # raises for a wrong group_size
@@ -63,5 +65,4 @@ def shifted_sparse_attention(
         return_lse=return_lse,
         deterministic=deterministic,
         backend=backend,
-        **unsupported,
     )

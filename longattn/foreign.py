@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Keywords that other attention functions have, and what to say here instead."""
+
+# What a query sees is one argument of `attention`, and follows from the arguments of a pattern.
+SAID_BY_THE_MASK = {
+    "is_causal": "the mask says it: longattn.Causal(), aligned to the bottom right (torch's "
+    "is_causal to the top left, as longattn.Causal() with q_start=0)",
+    "causal": "the mask says it: longattn.Causal() or longattn.Full()",
+    "attn_mask": "tensors are not taken as masks; the mask is one of longattn.Full, Causal, "
+    "Window, Band, Groups, Prefix, or several joined with &",
+    "attention_mask": "tensors are not taken as masks; the mask is one of longattn.Full, Causal, "
+    "Window, Band, Groups, Prefix, and padding is left out by cu_seqlens_q and cu_seqlens_k",
+    "window_size": "the mask says it: longattn.Band.from_flash(window_size, causal), or "
+    "longattn.Window(size) for the last `size` keys",
+    "sliding_window": "the mask says it: longattn.Window.from_hf(sliding_window)",
+}
+SAID_OTHERWISE = {
+    "scale": "it is called softmax_scale here",
+    "sm_scale": "it is called softmax_scale here",
+    "enable_gqa": "k and v may have fewer heads than q without being asked; leave it out",
+    "max_seqlen": "cu_seqlens_q and cu_seqlens_k tell the lengths; leave it out",
+    "max_seqlen_q": "cu_seqlens_q tells the lengths; leave it out",
+    "max_seqlen_k": "cu_seqlens_k tells the lengths; leave it out",
+    "alibi_slopes": "a bias that grows with the distance is given as bias=",
+    "key_padding_mask": "padding is left out by packing the sequences: give cu_seqlens_q and "
+    "cu_seqlens_k",
+}
+
+
+def advice(function: str, keyword: str):
+    """What to say instead in a call of `function`, or None for a keyword that nobody has."""
+    if function == "attention":
+        return SAID_BY_THE_MASK.get(keyword) or SAID_OTHERWISE.get(keyword)
+    if keyword == "mask" or keyword in SAID_BY_THE_MASK:
+        return (
+            f"what a query sees follows from the other arguments of {function}; "
+            "longattn.attention takes a mask"
+        )
+    return SAID_OTHERWISE.get(keyword)
