@@ -15,7 +15,7 @@ def attention(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    mask: Mask,
+    mask: Mask = None,
     *,
     bias=None,
     softmax_scale=None,
@@ -42,7 +42,8 @@ def attention(
         k: [batch, kv_len, kv_heads, head_dim]; q_heads is a multiple of kv_heads, and query head h
             uses kv head h // (q_heads / kv_heads).
         v: [batch, kv_len, kv_heads, value_dim], value_dim at most 256.
-        mask: Full(), Causal(), Window, Band, Groups, Prefix, or several joined with `&`.
+        mask: Full(), Causal(), Window, Band, Groups, Prefix, or several joined with `&`. It is
+            required; its default is refused with the names of the masks.
         bias: Alibi, Kerple, Sandwich or RelativeBias: added to the scaled (and capped) scores.
         softcap: scores become softcap * tanh(score / softcap) before the bias (Gemma 2,
             arXiv 2408.00118); greater than 0.

@@ -39,11 +39,18 @@ def reject_not_yet(**arguments) -> None:
 
 
 def check_mask(mask) -> None:
-    if not isinstance(mask, Mask):
+    if isinstance(mask, Mask):
+        return
+    if isinstance(mask, type) and issubclass(mask, Mask):
         raise TypeError(
-            "mask must be a longattn mask (Full, Causal, Window, Band, Groups, Prefix, or several "
-            f"joined with &), got {mask if isinstance(mask, (bool, int, str)) else type(mask)}"
+            f"mask is the class {mask.__name__}, not one of its values: write it with brackets, as "
+            "longattn.Causal() or longattn.Window(1024)"
         )
+    raise TypeError(
+        f"mask {'is required and ' if mask is None else ''}must be a longattn mask (Full, Causal, "
+        "Window, Band, Groups, Prefix, or several joined with &), got "
+        f"{mask if isinstance(mask, (bool, int, str)) else type(mask)}"
+    )
 
 
 def check_head_counts(mask: Mask, q_heads: int) -> None:

@@ -138,10 +138,23 @@ BAD = [
         ("stride|contiguous",),
     ),
     # masks
-    Bad("no mask", lambda: longattn.attention(Q, K, V), TypeError, ("mask",)),
-    Bad("mask None", lambda: call(mask=None), TypeError, ("None", "Causal")),
+    Bad(
+        "no mask",
+        lambda: longattn.attention(Q, K, V),
+        TypeError,
+        ("mask is required", "Full, Causal, Window", "joined with &"),
+    ),
+    Bad("mask None", lambda: call(mask=None), TypeError, ("required", "None", "Causal")),
     Bad("mask tensor", lambda: call(mask=torch.ones(6, 9)), TypeError, ("Tensor", "Causal")),
-    Bad("mask class", lambda: call(mask=Causal), TypeError, ("Causal",)),
+    Bad(
+        "mask class",
+        lambda: call(mask=Causal),
+        TypeError,
+        ("class Causal", r"longattn\.Causal\(\)"),
+    ),
+    Bad(
+        "mask class with sizes", lambda: call(mask=Window), TypeError, ("class Window", "brackets")
+    ),
     Bad(
         "sizes per head",
         lambda: call(mask=Window((3, 4))),

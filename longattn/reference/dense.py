@@ -55,7 +55,7 @@ def attention(
     q,
     k,
     v,
-    mask,
+    mask=None,
     *,
     bias=None,
     softmax_scale=None,
