@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
-import numbers
+import operator
 import os
+from numbers import Integral, Real
 
 import torch
 
@@ -145,7 +146,7 @@ def check_bias(bias) -> None:
 def check_softcap(softcap) -> None:
     if softcap is None:
         return
-    if not isinstance(softcap, numbers.Real) or isinstance(softcap, bool):
+    if not isinstance(softcap, Real) or isinstance(softcap, bool):
         raise TypeError(f"softcap must be a number or None, got {softcap!r}")
     if not (math.isfinite(softcap) and softcap > 0):
         raise ValueError(f"softcap must be finite and greater than 0, got {softcap}")
@@ -251,7 +252,8 @@ def check_borders(name: str, borders: list, total: int) -> None:
         raise ValueError(f"{name} must end at the total length {total}, got {borders[-1]}")
 
 
-def check_positions(packed: bool, q_start, k_start) -> None:
+def check_positions(packed: bool, q_start, k_start) -> tuple:
+    """-> (q_start, k_start), integers of NumPy as Python's."""
     if packed and (q_start is not None or k_start != 0):
         raise ValueError(
             f"q_start and k_start cannot be given with cu_seqlens, got q_start={q_start} and "
@@ -260,22 +262,27 @@ def check_positions(packed: bool, q_start, k_start) -> None:
     if q_start is not None:
         _check_start("q_start", q_start, " or None")
     _check_start("k_start", k_start, "")
+    return _plain(q_start), _plain(k_start)
+
+
+def _plain(start):
+    return start if isinstance(start, (int, torch.SymInt, type(None))) else operator.index(start)
 
 
 def _check_start(name: str, start, alternative: str) -> None:
-    if not isinstance(start, (int, torch.SymInt)) or isinstance(start, bool):
+    if not isinstance(start, (int, torch.SymInt, Integral)) or isinstance(start, bool):
         raise TypeError(f"{name} must be an integer{alternative}, got {start!r}")
     if not -MAX_POSITION <= start <= MAX_POSITION:
         raise ValueError(f"{name} must be in [{-MAX_POSITION}, {MAX_POSITION}], got {start}")
 
 
 def check_scale(softmax_scale) -> None:
-    accepted = (int, float, torch.SymFloat)
+    accepted = (int, float, torch.SymFloat, Real)
     if softmax_scale is None:
         return
     if not isinstance(softmax_scale, accepted) or isinstance(softmax_scale, bool):
         raise TypeError(f"softmax_scale must be a number or None, got {softmax_scale!r}")
-    if isinstance(softmax_scale, float) and not math.isfinite(softmax_scale):
+    if not -math.inf < softmax_scale < math.inf:
         raise ValueError(f"softmax_scale must be finite, got {softmax_scale}")
 
 
@@ -296,7 +303,7 @@ def check_branches(segment_lengths, dilation_rates, head_offset, accepted_offset
         )
     for name, values in (("segment_lengths", segment_lengths), ("dilation_rates", dilation_rates)):
         for value in values:
-            if not isinstance(value, int) or isinstance(value, bool):
+            if not isinstance(value, (int, Integral)) or isinstance(value, bool):
                 raise TypeError(f"{name} must hold integers, got {value!r}")
             if not 1 <= value < 2**31:
                 raise ValueError(f"{name} must hold values in [1, {2**31 - 1}], got {value}")

@@ -13,6 +13,8 @@ its `is_causal` to the TOP LEFT; the two agree only when q_len == kv_len.
 from __future__ import annotations
 
 import dataclasses
+import operator
+from numbers import Integral
 from typing import NamedTuple, Optional, Union
 
 PerHead = Union[int, tuple]  # one value for all query heads, or a tuple of length q_heads
@@ -86,6 +88,7 @@ class Window(Mask):
     def __post_init__(self):
         _check_sizes("Window size", self.size, 1)
         _check_sizes("sink_tokens", self.sink_tokens, 0)
+        _make_plain(self)
 
     @classmethod
     def from_hf(cls, sliding_window: Optional[int], *, sink_tokens: PerHead = 0) -> Mask:
@@ -115,6 +118,7 @@ class Band(Mask):
         _check_sizes("Band left", self.left, 0, optional=True, hint=hint)
         _check_sizes("Band right", self.right, 0, optional=True, hint=hint)
         _check_sizes("sink_tokens", self.sink_tokens, 0)
+        _make_plain(self)
 
     @classmethod
     def from_flash(
@@ -156,6 +160,7 @@ class Groups(Mask):
     def __post_init__(self):
         _check_sizes("Groups size", self.size, 1)
         _check_sizes("Groups shift", self.shift, None)
+        _make_plain(self)
 
     def rule(self, head: int) -> HeadRule:
         size = _of(self.size, head)
@@ -171,6 +176,7 @@ class Prefix(Mask):
 
     def __post_init__(self):
         _check_sizes("Prefix length", self.length, 0)
+        _make_plain(self)
 
     def rule(self, head: int) -> HeadRule:
         return HeadRule(((PREFIX, _of(self.length, head), 0),))
@@ -233,7 +239,20 @@ def _of(value, head: int):
 
 
 def _is_int(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """An integer of Python or of NumPy, no truth value."""
+    return isinstance(value, (int, Integral)) and not isinstance(value, bool)
+
+
+def _make_plain(mask: Mask) -> None:
+    """Integers of NumPy become Python's: theirs wrap around."""
+    for name in mask.__dataclass_fields__:
+        value = getattr(mask, name)
+        if isinstance(value, int) or value is None:
+            continue
+        entries = value if isinstance(value, tuple) else (value,)
+        plain = tuple(None if entry is None else operator.index(entry) for entry in entries)
+        if any(type(entry) is not int and entry is not None for entry in entries):
+            object.__setattr__(mask, name, plain if isinstance(value, tuple) else plain[0])
 
 
 def _check_sizes(name, value, minimum, *, optional=False, hint=""):

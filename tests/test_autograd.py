@@ -328,6 +328,18 @@ def test_compile_packed():
         assert torch.equal(compiled(q, k, v, ends), call(q, k, v, ends))
 
 
+def test_compile_with_a_scale_that_the_shapes_give():
+    """Where head_dim is dynamic, so is what is computed from it."""
+
+    def call(q):
+        return longattn.attention(q, q, q, Causal(), softmax_scale=2 * q.shape[-1] ** -0.5)
+
+    compiled = torch.compile(call, fullgraph=True, dynamic=True, backend="aot_eager")
+    for length, head_dim in ((9, 8), (13, 16), (5, 24)):
+        q = torch.randn(1, length, 2, head_dim)
+        assert torch.equal(compiled(q), call(q))
+
+
 def test_compile_repeated_inputs():
     torch._dynamo.reset()
     x = torch.randn(1, 40, 2, 16, requires_grad=True)

@@ -65,12 +65,12 @@ def dilated_attention(
     backend = backends.choose(backend, q.device)
     checks.check_tensors(q, k, v, backend, packed=False)
     checks.check_scale(softmax_scale)
-    checks.check_positions(False, q_start, k_start)
+    q_start, k_start = checks.check_positions(False, q_start, k_start)
     if q_start is None:
         q_start = k_start + k.shape[1] - q.shape[1]
     branches = [native.HEAD_OFFSETS[head_offset]]
     for length, rate in zip(segment_lengths, dilation_rates):
-        branches += [length, rate]
+        branches += [int(length), int(rate)]
     scores = score_arguments.lower(
         q, k, bias, softcap, sink_logits, q_start, k_start, packed=False
     )
