@@ -79,6 +79,7 @@ def attention(
     checks.check_tensors(q, k, v, backend, packed)
     checks.check_mask(mask)
     checks.check_scale(softmax_scale)
+    checks.check_switches(return_lse, deterministic)
     q_start, k_start = checks.check_positions(packed, q_start, k_start)
     if packed:
         checks.check_cu_seqlens(q, k, cu_seqlens_q, cu_seqlens_k)

@@ -13,7 +13,7 @@ import torch
 from longattn import foreign
 from longattn.backends import MAX_LENGTH, Backend, can_run, misalignment
 from longattn.biases import Bias
-from longattn.masks import MAX_HEADS, Mask
+from longattn.masks import MAX_HEADS, Mask, check_flag
 
 MAX_POSITION = 2**61  # sums of positions and lengths stay inside 64 bits
 
@@ -286,9 +286,10 @@ def check_scale(softmax_scale) -> None:
         raise ValueError(f"softmax_scale must be finite, got {softmax_scale}")
 
 
-def check_flag(name: str, value) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+def check_switches(return_lse, deterministic) -> None:
+    check_flag("return_lse", return_lse)
+    if deterministic is not None and not isinstance(deterministic, bool):
+        raise TypeError(f"deterministic must be True, False or None, got {deterministic!r}")
 
 
 def check_branches(segment_lengths, dilation_rates, head_offset, accepted_offsets) -> None:

@@ -128,10 +128,13 @@ class Band(Mask):
 
         There -1 means unbounded, and causal=True replaces right by 0.
         """
-        if len(window_size) != 2 or any(not _is_int(w) or w < -1 for w in window_size):
+        pair = isinstance(window_size, (tuple, list)) and len(window_size) == 2
+        if not pair or any(not _is_int(w) or w < -1 for w in window_size):
             raise ValueError(
                 f"window_size must be a pair of integers >= -1 (-1: unbounded), got {window_size!r}"
+                "; the last n keys, the query's own included, are Window(n)"
             )
+        check_flag("causal", causal)
         left, right = (None if size == -1 else size for size in window_size)
         return cls(left, 0 if causal else right, sink_tokens=sink_tokens)
 
@@ -160,6 +163,7 @@ class Groups(Mask):
     def __post_init__(self):
         _check_sizes("Groups size", self.size, 1)
         _check_sizes("Groups shift", self.shift, None)
+        check_flag("Groups causal", self.causal)
         _make_plain(self)
 
     def rule(self, head: int) -> HeadRule:
@@ -253,6 +257,11 @@ def _make_plain(mask: Mask) -> None:
         plain = tuple(None if entry is None else operator.index(entry) for entry in entries)
         if any(type(entry) is not int and entry is not None for entry in entries):
             object.__setattr__(mask, name, plain if isinstance(value, tuple) else plain[0])
+
+
+def check_flag(name: str, value) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
 def _check_sizes(name, value, minimum, *, optional=False, hint=""):

@@ -321,6 +321,27 @@ def test_wrong_biases(make, says):
         make()
 
 
+@pytest.mark.parametrize("function", PATTERNS)
+@pytest.mark.parametrize("value", ["no", 1, 0, [True], torch.tensor(True)], ids=str)
+def test_switches_are_true_or_false(function, value):
+    """Whatever counts as true in Python would else be taken for True, "no" among it."""
+    for switch, accepted in (("return_lse", "True or False"), ("deterministic", "True, False or")):
+        with pytest.raises(TypeError) as error:
+            PATTERNS[function](**{switch: value})
+        assert str(error.value).startswith(f"{switch} must be {accepted}"), error.value
+        assert repr(value) in str(error.value)
+
+
+@pytest.mark.parametrize("function", PATTERNS)
+def test_every_setting_of_deterministic_is_taken(function):
+    call = PATTERNS[function]
+    torch.manual_seed(0)
+    expected = call()
+    for value in (None, True, False):
+        torch.manual_seed(0)
+        assert torch.equal(call(deterministic=value), expected)
+
+
 def test_bad_input_is_refused_before_any_work():
     """Sizes that no machine could compute raise at once: the checks come first."""
     length = 2**20

@@ -185,11 +185,15 @@ def test_from_flash_keeps_sinks():
     assert Band.from_flash((5, 0), sink_tokens=3) == Band(5, 0, sink_tokens=3)
 
 
-@pytest.mark.parametrize("window_size", [(-2, 0), (0, -2), (1,), (1, 2, 3), (1.0, 2), (True, 1)])
+@pytest.mark.parametrize(
+    "window_size",
+    [(-2, 0), (0, -2), (1,), (1, 2, 3), (1.0, 2), (True, 1), 3, None, "12", {3: 4, 5: 6}],
+)
 def test_from_flash_refuses(window_size):
     with pytest.raises(ValueError, match="pair of integers >= -1") as error:
         Band.from_flash(window_size)
     assert repr(window_size) in str(error.value)
+    assert "Window(n)" in str(error.value)
 
 
 def test_from_hf():
@@ -269,6 +273,10 @@ BAD_VALUES = [
     (lambda: Band("all", 0), TypeError, "Band left", "'all'", "None"),
     (lambda: Groups(0), ValueError, "Groups size", "0", "[1, "),
     (lambda: Groups((2, -2)), ValueError, "Groups size", "-2", "[1, "),
+    (lambda: Groups(3, causal="no"), TypeError, "Groups causal", "'no'", "True or False"),
+    (lambda: Groups(3, causal=1), TypeError, "Groups causal", "1", "True or False"),
+    (lambda: Groups(3, causal=None), TypeError, "Groups causal", "None", "True or False"),
+    (lambda: Band.from_flash((3, 0), "no"), TypeError, "causal", "'no'", "True or False"),
     (lambda: Groups(3, shift=0.5), TypeError, "Groups shift", "0.5", "integer"),
     (lambda: Prefix(-1), ValueError, "Prefix length", "-1", "[0, "),
     (lambda: Prefix(None), TypeError, "Prefix length", "None", "integer"),

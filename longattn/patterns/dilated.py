@@ -61,6 +61,7 @@ def dilated_attention(
     checks.check_branches(segment_lengths, dilation_rates, head_offset, native.HEAD_OFFSETS)
     for name, value in (("causal", causal), ("detach_weights", detach_weights)):
         checks.check_flag(name, value)
+    checks.check_switches(return_lse, deterministic)
     checks.check_is_tensor("q", q)
     backend = backends.choose(backend, q.device)
     checks.check_tensors(q, k, v, backend, packed=False)

@@ -43,8 +43,8 @@ def shifted_sparse_attention(
         checks.reject_unknown("shifted_sparse_attention", unsupported)
     if isinstance(group_size, tuple):
         raise TypeError(f"group_size must be one integer for all heads, got {group_size}")
-    Groups(group_size, causal=causal)  # raises for a wrong group_size
     checks.check_flag("causal", causal)
+    Groups(group_size, causal=causal)  # raises for a wrong group_size
     checks.check_is_tensor("q", q)
     q_heads = q.shape[-2] if q.dim() > 1 else 1  # a wrong rank is told by attention
     shift = (0,) * (q_heads // 2) + (group_size // 2,) * (q_heads - q_heads // 2)
