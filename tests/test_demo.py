@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import os
 
 import pytest
 import torch
@@ -109,6 +110,55 @@ def test_a_missing_package_is_named_before_training(monkeypatch, capsys, tmp_pat
     sentence = f"{' and '.join(missing)} must be installed: pip install longattn[demo]"
     assert captured.err == f"the demo cannot run: {sentence}\n" and captured.out == ""
     assert not (tmp_path / "out").exists()
+
+
+def a_file(folder):
+    (folder / "file").write_text("")
+    return folder / "file"
+
+
+def below_a_file(folder):
+    return a_file(folder) / "out"
+
+
+def an_old_report_that_is_a_folder(folder):
+    (folder / "out" / "report.png").mkdir(parents=True)
+    return folder / "out"
+
+
+def a_folder_without_permission(folder):
+    (folder / "out").mkdir(mode=0o500)
+    return folder / "out"
+
+
+@pytest.mark.parametrize(
+    "make", [a_file, below_a_file, an_old_report_that_is_a_folder, a_folder_without_permission]
+)
+def test_an_output_that_cannot_be_written_is_refused_before_training(
+    make, monkeypatch, capsys, tmp_path
+):
+    if make is a_folder_without_permission and os.geteuid() == 0:
+        pytest.skip("the superuser may write everywhere")
+    monkeypatch.setattr(demo, "run", lambda *_: pytest.fail("it went on to train"))
+    output = make(tmp_path)
+    assert demo.main([*ARGUMENTS, "--output", str(output)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"the demo cannot run: --output {output} cannot be written: "), error
+    assert error.count("\n") == 1
+
+
+def test_looking_whether_the_output_can_be_written_changes_nothing(tmp_path):
+    old = tmp_path / "report.txt"
+    old.write_text("of an earlier run")
+    assert demo.why_not_writable(tmp_path) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["report.txt"]
+    assert old.read_text() == "of an earlier run"
+
+
+def test_the_report_explains_its_columns(runs):
+    report = (runs[0] / "report.txt").read_text(encoding="utf-8")
+    assert "±" in report.split("standard error of that mean")[1]  # the table comes after it
+    assert "peak MB at" in report.split("peak MB: the most memory")[1]
 
 
 def test_no_native_module_and_no_text_are_sentences(monkeypatch, capsys):

@@ -6,9 +6,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import tempfile
 import time
 
 NEEDED = ("tqdm", "matplotlib")  # beyond longattn's own dependencies
+REPORT, PICTURE, RESULTS = FILES = ("report.txt", "report.png", "results.json")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
         corpus = read_corpus(longest=settings.longest_context)
     except NotEnoughText as error:
         return _refuse(str(error))
+    reason = why_not_writable(settings.output)
+    if reason:
+        return _refuse(reason)
     save(run(settings, corpus))
     return 0
 
@@ -36,6 +41,20 @@ def main(arguments: list[str] | None = None) -> int:
 def _refuse(reason: str) -> int:
     print(f"the demo cannot run: {reason}", file=sys.stderr)
     return 1
+
+
+def why_not_writable(folder) -> str | None:
+    """A sentence where the results could not be saved, which should not turn out after training."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        for old in (folder / name for name in FILES):
+            if old.exists():
+                old.open("r+b").close()
+    except OSError as error:
+        return f"--output {folder} cannot be written: {error.strerror} ({error.filename})"
+    return None
 
 
 def run(settings, corpus):
@@ -89,14 +108,14 @@ def _train_and_measure(settings, corpus, attends):
 
 
 def save(results) -> None:
-    """report.txt (also printed), report.png and results.json in the output folder."""
+    """The report (also printed), its picture and its numbers, in the output folder."""
     from longattn.demo import picture, report
 
     folder = results.settings.output
     folder.mkdir(parents=True, exist_ok=True)
     page = report.text_report(results)
-    (folder / "report.txt").write_text(page, encoding="utf-8")
-    (folder / "results.json").write_text(json.dumps(report.as_json(results), indent=1) + "\n")
-    picture.save(results, folder / "report.png")
+    (folder / REPORT).write_text(page, encoding="utf-8")
+    (folder / RESULTS).write_text(json.dumps(report.as_json(results), indent=1) + "\n")
+    picture.save(results, folder / PICTURE)
     print("\n" + page)
-    print(f"Saved {folder / 'report.txt'}, {folder / 'report.png'}, {folder / 'results.json'}")
+    print("Saved " + ", ".join(str(folder / name) for name in FILES))

@@ -126,11 +126,14 @@ def text_report(results: Results) -> str:
     parts = [
         head(results),
         f"Loss in nats per byte by context length: the last {length} bytes of {contexts} held-out "
-        "contexts, the same bytes at every length",
+        "contexts, the same bytes at every length.\nThe last column is the mean change of a context's "
+        "loss ± the standard error of that mean, over the contexts.",
         loss_table(results),
         remarks(results),
         "Tokens/s by context length: forward + backward of the decoder, float32, "
-        f"{_speed_lengths(results)[-1]} tokens a batch, fastest of the rounds",
+        f"{_speed_lengths(results)[-1]} tokens a batch, fastest of the rounds.\n"
+        "peak MB: the most memory that one forward + backward held beyond what was held before it, "
+        "in millions of bytes.",
         speed_table(results),
         "The largest difference of a byte's loss between longattn and SDPA, same mask and decoder: "
         f"{results.largest_difference:.1e} nats.",
