@@ -185,6 +185,13 @@ def test_the_clock_decides_only_the_number_of_steps(corpus):
     assert counted == timed
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 8])
+def test_as_many_steps_are_taken_as_were_asked_for(corpus, steps):
+    causal = attends.longattn_attends(16)["causal"]
+    _, losses = train(corpus, Settings(length=16, batch=2, steps=steps), causal)
+    assert len(losses) == steps
+
+
 def test_the_report_says_how_to_repeat_it(results):
     command = results[2]["repeat"]
     assert command.startswith("python -m longattn demo --seed 1 --steps 60 --threads ")

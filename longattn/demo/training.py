@@ -50,7 +50,7 @@ def train(corpus: Corpus, settings: Settings, attend: Attend) -> tuple[Decoder, 
     fall = limit - limit // 3  # the step at which the learning rate begins to fall
     losses, start = [], time.perf_counter()
     with tqdm(total=limit, desc="training", unit="step") as progress:
-        while len(losses) < fall + fall // 2:
+        while len(losses) < min(limit, fall + fall // 2):
             step = len(losses)
             late = time.perf_counter() - start > settings.seconds * 2 / 3
             if settings.steps is None and late and 1 < step < fall:
