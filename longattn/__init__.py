@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """longattn: attention for very long sequences."""
 
-from longattn import reference, rope
+from longattn import reference, rope, sinks
 from longattn.attention import attention
 from longattn.biases import Alibi, Kerple, RelativeBias, Sandwich
 from longattn.logn import LogN
@@ -36,4 +36,5 @@ __all__ = [
     "reference",
     "rope",
     "shifted_sparse_attention",
+    "sinks",
 ]

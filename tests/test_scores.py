@@ -114,3 +114,130 @@ def test_softcap_and_sinks_in_float64(case, softcap, sinks):
 def test_all_at_once(case, dtype):
     for bias, softcap in itertools.product(("alibi learned", "table", "kerple log"), (None, 5.0)):
         check(case, bias, softcap, True, dtype)
+
+
+def two_calls(function, tensors, **arguments):
+    tensors = [tensor.detach().requires_grad_() for tensor in tensors]
+    slopes = torch.tensor([0.3, 0.1, 0.02, 0.4], requires_grad=True)
+    table = torch.linspace(-1, 1, 4 * 37).reshape(4, 37).requires_grad_()
+    sinks = torch.linspace(-1, 1, 4).requires_grad_()
+    results = []
+    for bias in (longattn.Alibi(slopes), longattn.RelativeBias(table, origin=5)):
+        out, lse = function(
+            *tensors, bias=bias, sink_logits=sinks, softcap=9.0, return_lse=True, **arguments
+        )
+        finite = torch.where(lse.isinf(), 0.0, lse)
+        loss = out.square().sum() + (finite * finite).sum()
+        wanted = [*tensors, sinks, slopes if isinstance(bias, longattn.Alibi) else table]
+        results += [out, lse, *torch.autograd.grad(loss, wanted)]
+    return results
+
+
+PATTERNS = {
+    "dilated": lambda module: lambda *qkv, **rest: module.dilated_attention(
+        *qkv, (16, 64), (1, 4), **rest
+    ),
+    "dilated, from elsewhere": lambda module: lambda *qkv, **rest: module.dilated_attention(
+        *qkv, (30, 64), (4, 3), head_offset="blocks", q_start=21, k_start=3, **rest
+    ),
+    "shifted": lambda module: lambda *qkv, **rest: module.shifted_sparse_attention(
+        *qkv, 24, **rest
+    ),
+    "lambda": lambda module: lambda *qkv, **rest: module.lambda_attention(
+        *qkv, window=20, sink_tokens=3, **rest
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_patterns_take_score_arguments(name):
+    tensors = inputs.qkv(Case("pattern", Causal(), 133, 140, q_heads=4, kv_heads=2), torch.float64)
+    ours = two_calls(PATTERNS[name](longattn), tensors)
+    for actual, expected in zip(ours, two_calls(PATTERNS[name](reference), tensors), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_partials_with_a_bias_merge_to_the_whole():
+    """lse is that of the true bias, not of one that is shifted row by row."""
+    q, k, v = inputs.qkv(Case("parts", Causal(), 90, q_heads=4), torch.float64)
+    bias = longattn.Alibi()
+    parts = [
+        longattn.attention(
+            q, k[:, keys], v[:, keys], Causal(), bias=bias, q_start=0, k_start=keys.start,
+            return_lse=True,
+        )
+        for keys in (slice(0, 33), slice(33, 90))
+    ]
+    merged = longattn.merge_partials(*zip(*parts))
+    whole = longattn.attention(q, k, v, Causal(), bias=bias, return_lse=True)
+    torch.testing.assert_close(merged, whole, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 11])
+def test_gradients_are_the_same_bits_for_any_number_of_threads(batch):
+    tensors = inputs.qkv(Case("threads", Causal(), 300, batch=batch, q_heads=4), torch.float32)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(
+                two_calls(lambda *qkv, **rest: longattn.attention(*qkv, Causal(), **rest), tensors)
+            )
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+
+
+def test_compile_with_score_arguments():
+    def forward(q, k, v, slopes, table, sinks):
+        first = longattn.attention(q, k, v, Causal(), bias=longattn.Alibi(slopes), softcap=5.0)
+        bias = longattn.RelativeBias(table)
+        second = longattn.attention(q, k, v, Causal(), bias=bias, sink_logits=sinks)
+        kerple = longattn.Kerple(slopes, slopes, kind="power")
+        third = longattn.attention(q, k, v, Window(9), bias=kerple)
+        return first + second + third + longattn.attention(q, k, v, Causal(), bias=longattn.Alibi())
+
+    tensors = [t.detach() for t in inputs.qkv(Case("compile", Causal(), 50, q_heads=4), torch.float32)]
+    leaves = [*tensors, torch.rand(4), torch.rand(4, 9), torch.rand(4)]
+    results = []
+    for call in (forward, torch.compile(forward, fullgraph=True, backend="aot_eager")):
+        wanted = [leaf.clone().requires_grad_() for leaf in leaves]
+        out = call(*wanted)
+        results.append([out, *torch.autograd.grad(out.square().sum(), wanted)])
+    for eager, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-6)
+
+
+def test_a_tensor_may_be_query_and_key_at_once():
+    x = torch.randn(1, 30, 4, 8, dtype=torch.float64, requires_grad=True)
+    ours = torch.autograd.grad(longattn.attention(x, x, x, Causal()).square().sum(), x)
+    theirs = torch.autograd.grad(reference.attention(x, x, x, Causal()).square().sum(), x)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
+
+
+def test_biases_are_the_published_ones():
+    alibi = longattn.biases.default_slopes
+    assert alibi(8) == [2.0**-n for n in range(1, 9)]
+    assert [round(slope, 5) for slope in alibi(12)[8:]] == [0.70711, 0.35355, 0.17678, 0.08839]
+    call = longattn.biases.Call(8, 10, torch.float64, torch.device("cpu"))
+    sandwich = longattn.Sandwich(128).form(call).values
+    expected = torch.tensor([64, 62.09369, 57.38186], dtype=torch.float64)
+    torch.testing.assert_close(sandwich[0, :3] * 1.0, expected, rtol=0, atol=1e-5)
+    one = longattn.biases.Call(1, 10, torch.float64, torch.device("cpu"))
+    log = longattn.Kerple(torch.ones(1), torch.full((1,), 0.5)).form(one).values
+    power = longattn.Kerple(torch.full((1,), 0.1), torch.full((1,), 0.5), kind="power")
+    assert round(log[0, 10].item(), 5) == -1.79176
+    assert round(power.form(one).values[0, 9].item(), 5) == -0.3
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_t5_buckets_are_those_of_transformers(bidirectional):
+    t5 = pytest.importorskip(
+        "transformers.models.t5.modeling_t5", reason="transformers is not installed"
+    )
+    relative = torch.arange(-400, 401)  # key - query
+    theirs = t5.T5Attention._relative_position_bucket(relative, bidirectional, 32, 128)
+    ours = longattn.biases.t5_bucket(-relative, 32, 128, bidirectional)
+    assert torch.equal(ours, theirs)

@@ -95,15 +95,23 @@ class Backward {
                      [&](int first_key, int vector, const auto& sum) {
                        for_block(first_key, vector, sum, [&](int key, int lane, Vector s) {
                          const Vector reference = Lanes::load(reference_ + lane);
-                         Vector score = plain ? Lanes::multiply(s, scale) : rule_.score(s, key, lane);
+                         Vector score = plain    ? Lanes::multiply(s, scale)
+                                        : slope_ ? capped_score(s, key, lane)
+                                                 : rule_.score(s, key, lane);
                          score = Lanes::subtract(score, reference);
-                         if (slope_) Lanes::store(slope_ + key * kQueryTile + lane, rule_.slope(s));
                          if (!keys.full) score = visibility_.hide(score, key, lane);
                          const Vector p = Lanes::exp2(score);
                          Lanes::store(p_ + key * kQueryTile + lane, p);
                          Precision::store_weight(p_weights_, key, lane, p);
                        });
                      });
+  }
+
+  Vector capped_score(Vector product, int key, int lane) {
+    Vector slope;
+    const Vector score = rule_.score(product, key, lane, slope);
+    Lanes::store(slope_ + key * kQueryTile + lane, slope);
+    return score;
   }
 
   // ds = softmax_scale * p * (V dO^T - delta), times the slope of the cap; where the bias asks for

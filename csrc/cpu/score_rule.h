@@ -33,10 +33,16 @@ class ScoreRule {
     if (!has_bias_) return;
     const int64_t step = tile.sequence.row_step;
     const int64_t distance = tile.sequence.diagonal + tile.first_row - keys.begin;
-    const int first = kFirstEntry - (keys.count() - 1);
-    for (int i = first; i < kFirstEntry + tile.count; ++i) {
-      strip_[i] = bias_at<Real>(bias_, tile.head, (distance + i - kFirstEntry) * step) *
-                  static_cast<Real>(kLog2E);
+    const auto fill = [&](auto bias) {
+      for (int i = kFirstEntry - (keys.count() - 1); i < kFirstEntry + tile.count; ++i) {
+        strip_[i] = bias((distance + i - kFirstEntry) * step) * static_cast<Real>(kLog2E);
+      }
+    };
+    if (bias_.kind == BiasKind::kLinear) {  // apart, so that the loop has no branch
+      const Real slope = static_cast<const Real*>(bias_.values)[tile.head];
+      fill([slope](int64_t away) { return linear_bias(slope, away); });
+    } else {
+      fill([&](int64_t away) { return bias_at<Real>(bias_, tile.head, away); });
     }
     // Rows beyond the tile's end: any number, their scores are hidden or never stored.
     std::fill(strip_ + kFirstEntry + tile.count, strip_ + kStrip, Real(0));
@@ -44,26 +50,28 @@ class ScoreRule {
 
   // Log2 units.
   Vector score(Vector product, int key, int lane) const {
-    const Vector capped = capped_ ? Lanes::multiply(tanh_of(product), Lanes::broadcast(cap_))
-                                  : Lanes::multiply(product, Lanes::broadcast(scale_));
-    return has_bias_ ? Lanes::add(capped, bias(key, lane)) : capped;
+    const Vector scaled = Lanes::multiply(product, Lanes::broadcast(scale_));
+    return capped_ ? capped_score(tanh<Lanes>(scaled), key, lane) : biased(scaled, key, lane);
   }
 
-  // d capped score / d score, where there is a cap.
-  Vector slope(Vector product) const {
-    const Vector t = tanh_of(product);
-    return Lanes::subtract(Lanes::broadcast(Real(1)), Lanes::multiply(t, t));
+  // The same, and d capped score / d score, where there is a cap.
+  Vector score(Vector product, int key, int lane, Vector& slope) const {
+    const Vector t = tanh<Lanes>(Lanes::multiply(product, Lanes::broadcast(scale_)));
+    slope = Lanes::subtract(Lanes::broadcast(Real(1)), Lanes::multiply(t, t));
+    return capped_score(t, key, lane);
   }
 
  private:
   static constexpr int kFirstEntry = kKeyTile - 1;  // of row 0 and key 0
   static constexpr int kStrip = kQueryTile + kKeyTile;
 
-  Vector tanh_of(Vector product) const {
-    return tanh<Lanes>(Lanes::multiply(product, Lanes::broadcast(scale_)));
+  Vector capped_score(Vector t, int key, int lane) const {
+    return biased(Lanes::multiply(t, Lanes::broadcast(cap_)), key, lane);
   }
 
-  Vector bias(int key, int lane) const { return Lanes::load(strip_ + kFirstEntry - key + lane); }
+  Vector biased(Vector score, int key, int lane) const {
+    return has_bias_ ? Lanes::add(score, Lanes::load(strip_ + kFirstEntry - key + lane)) : score;
+  }
 
   const Bias& bias_;
   const bool has_bias_;
