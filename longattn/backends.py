@@ -74,11 +74,12 @@ def can_run(backend: Backend, dtype: torch.dtype) -> tuple:
 
 def misalignment(backend: Backend, tensor: torch.Tensor) -> Optional[str]:
     """What keeps the backend from reading this tensor where it lies, or None."""
-    if backend.alignment == 1 or tensor.numel() == 0:
+    if backend.alignment == 1:
         return None
     size = tensor.element_size()
-    if tensor.data_ptr() % backend.alignment:
+    if tensor.numel() and tensor.data_ptr() % backend.alignment:
         return f"its first element must lie at a multiple of {backend.alignment} bytes"
+    # Of empty tensors too: out is as wide as an empty v.
     if tensor.shape[-1] * size % backend.alignment:
         multiple = backend.alignment // size
         return f"its last dimension must be padded to a multiple of {multiple}"

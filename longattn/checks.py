@@ -135,6 +135,21 @@ def check_score_tensors(q, bias, sink_logits) -> None:
             raise ValueError(f"{name} must be on q's device {q.device}, got {tensor.device}")
 
 
+def check_results(q, v, outs: dict, lses: dict) -> None:
+    """What keeps native code inside the results of a forward pass and their gradients."""
+    out_shape = (*q.shape[:-1], v.shape[-1])
+    lse_shape = (*q.shape[:-3], q.shape[-2], q.shape[-3])
+    for tensors, shape in ((outs, out_shape), (lses, lse_shape)):
+        for name, tensor in tensors.items():
+            if tensor is None:
+                continue
+            if tuple(tensor.shape) != shape or tensor.device != q.device:
+                raise ValueError(
+                    f"{name} must have shape {shape} on {q.device}, got {tuple(tensor.shape)} on "
+                    f"{tensor.device}"
+                )
+
+
 def check_bias(bias) -> None:
     if bias is not None and not isinstance(bias, Bias):
         raise TypeError(

@@ -14,13 +14,15 @@ def layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start) -> lis
     """One Layout a partial. `branches`: (), or head offset followed by (length, rate) pairs."""
     q_len, kv_len = q.shape[-3], k.shape[-3]
     if cu_seqlens_q is not None:
-        if checks.may_read_values(cu_seqlens_q.device):
+        checked = checks.may_read_values(cu_seqlens_q.device)
+        if checked:
             checks.check_borders("cu_seqlens_q", cu_seqlens_q.tolist(), q_len)
             checks.check_borders("cu_seqlens_k", cu_seqlens_k.tolist(), kv_len)
         q_borders = cu_seqlens_q.to(torch.int32).contiguous()
         k_borders = cu_seqlens_k.to(torch.int32).contiguous()
         sequences = q_borders.shape[0] - 1
-        return [Layout(native.PACKED, sequences, q_len, kv_len, 0, 0, q_borders, k_borders)]
+        layout = Layout(native.PACKED, sequences, q_len, kv_len, 0, 0, q_borders, k_borders)
+        return [layout._replace(borders_checked=checked)]
     shape = (q.shape[0], q_len, kv_len, q_start, k_start)
     if not branches:
         return [Layout(native.BATCH, *shape)]
@@ -107,6 +109,7 @@ def backward(
     backend = backends.get(backend)
     checks.check_memory(q, k, v, backend, cu_seqlens_q is not None)
     checks.check_score_tensors(q, bias, sink_logits)
+    checks.check_results(q, v, {"out": out, "dout": dout}, {"lse": lse, "dlse": dlse})
     parts = layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start)
     gradients = partial_engine.backward(
         [Partial(q, k, layout, rules) for layout in parts],

@@ -46,11 +46,17 @@ class Layout(NamedTuple):
     segment_length: int = 1
     rate: int = 1
     head_offset: int = 0
+    borders_checked: bool = False  # packed: the values of cu_seqlens
+
+    def covers_all_rows(self) -> bool:
+        """Whether every row of q is sure to belong to a sequence."""
+        return self.cu_seqlens_q is None or self.borders_checked
 
     def pack(self) -> list:
         if self.cu_seqlens_q is None:
-            return [*self[:6], 0, 0, *self[8:]]
-        return [*self[:6], self.cu_seqlens_q.data_ptr(), self.cu_seqlens_k.data_ptr(), *self[8:]]
+            return [*self[:6], 0, 0, *self[8:11]]
+        borders = (self.cu_seqlens_q.data_ptr(), self.cu_seqlens_k.data_ptr())
+        return [*self[:6], *borders, *self[8:11]]
 
 
 class Scores(NamedTuple):
@@ -172,7 +178,11 @@ class Engine(NamedTuple):
 
 def _tensor(tensor: torch.Tensor) -> tuple:
     """Pointer and strides of [batch, rows, heads, dim] or packed [rows, heads, dim]."""
-    *outer, row, head, _ = tensor.stride()
+    # A dimension of length 1 may have any stride, which would lead to addresses of any alignment.
+    *outer, row, head = (
+        0 if length == 1 else stride
+        for length, stride in zip(tensor.shape[:-1], tensor.stride())
+    )
     return (tensor.data_ptr(), outer[0] if outer else 0, row, head)
 
 
@@ -190,9 +200,15 @@ def _current_stream(tensor: torch.Tensor) -> tuple:
 
 
 @lru_cache(maxsize=None)
+def _ask_for_cuda() -> Optional[str]:
+    return module().cuda_reason()
+
+
+# torch.compile looks through a cache, and cannot look into native code.
+@torch.compiler.assume_constant_result
 def no_cuda_reason() -> Optional[str]:
     """Why no GPU can be used, or None. Asked once: it starts the driver."""
-    return module().cuda_reason()
+    return _ask_for_cuda()
 
 
 def cuda_module():

@@ -49,8 +49,14 @@ def forward(partials, v, scores: Scores, sink_logits, engine, *, merge: bool) ->
     dtype = accumulator_dtype(q.dtype)
     if not merge:
         [(q, k, layout, rules)] = partials
-        out = q.new_empty(out_shape)
-        lse = q.new_empty(lse_shape(q), dtype=dtype)
+        if layout.covers_all_rows():
+            out = q.new_empty(out_shape)
+            lse = q.new_empty(lse_shape(q), dtype=dtype)
+        else:
+            out = q.new_zeros(out_shape)
+            lse = q.new_full(lse_shape(q), float("-inf"), dtype=dtype)
+        if layout.batch == 0:
+            return out, lse
         arguments = (q, k, v, layout, rules, scores, out, lse)
         engine.forward(*arguments, merge=False, sink_logits=sink_logits)
         return out, lse
@@ -82,14 +88,17 @@ def backward(
     engine = backend.engine
     q = partials[0].q
     dtype = accumulator_dtype(q.dtype)
-    dout, out = _readable(dout.to(q.dtype), backend), out.to(q.dtype)
+    dout, out = (_readable(tensor.to(q.dtype), backend) for tensor in (dout, out))
     lse = lse.to(dtype).contiguous()
     dlse = None if dlse is None else dlse.to(dtype).contiguous()
     gradients = {}
     dv = torch.zeros_like(v, dtype=dtype, memory_format=torch.contiguous_format)
     bias_values = torch.zeros_like(scores.bias) if wants_bias else None
     delta = torch.empty_like(lse)
-    empty = lse == float("-inf")  # rows that see nothing: no gradient, whatever arrives there
+    # Rows that see nothing have no gradient, whatever arrives there: NaN would reach dv.
+    empty = lse == float("-inf")
+    if not (empty.device.type == "cpu" and not empty.any()):  # a GPU is not waited for
+        dout = dout.masked_fill(empty.transpose(-1, -2).unsqueeze(-1), 0)
     if not detach_weights:
         engine.row_dot(dout, out, dlse, delta)
         delta.masked_fill_(empty, 0)
@@ -103,6 +112,8 @@ def backward(
             engine.row_dot(dout, branch_out, dlse, delta)
             delta.masked_fill_(empty, 0)
         dq, dk = (_gradient_of(role, x, gradients, dtype) for role, x in (("q", q), ("k", k)))
+        if layout.batch == 0:
+            continue
         workspace_size, shares = engine.backward_sizes(*problem)
         workspace = q.new_empty(workspace_size, dtype=dtype)
         sums = _bias_gradient(q, layout, shares, dtype) if wants_bias else None
@@ -147,8 +158,8 @@ def _gradient_of_sinks(sink_logits, lse, delta) -> torch.Tensor:
 
 
 def _readable(dout: torch.Tensor, backend: backends.Backend) -> torch.Tensor:
-    """The gradient of out as the backend can read it; autograd hands over any strides."""
+    """out, or its gradient, as the backend can read it; autograd hands over any strides."""
     rows_are_contiguous = dout.shape[-1] <= 1 or dout.stride(-1) == 1
     if rows_are_contiguous and backends.misalignment(backend, dout) is None:
         return dout
-    return dout.contiguous()
+    return dout.clone(memory_format=torch.contiguous_format)  # contiguous() may do nothing

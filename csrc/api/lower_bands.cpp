@@ -26,6 +26,7 @@ BandTerm lower_term(ArgumentPack& pack, int64_t k_start) {
     case TermKind::kDiagonal:
       return {kind, a, b};
     case TermKind::kGroups: {
+      if (a < 1) throw std::invalid_argument("a group has " + std::to_string(a) + " keys");
       const int64_t shift = b - k_start;
       return {kind, a, static_cast<int32_t>(shift - floor_divide(shift, a) * a)};
     }
