@@ -52,7 +52,7 @@ class RotaryEmbedding:
         set_field(self, "max_position_embeddings", length)
         set_field(self, "interleaved", fields.flag("interleaved", self.interleaved))
         if isinstance(self.scaling, Mapping):
-            self._take_dict(rope_parameters.read(self.scaling, stacklevel=5))
+            self._take_dict(rope_parameters.read(self.scaling))
         if self.scaling is not None and not isinstance(self.scaling, Scaling):
             raise TypeError(
                 "scaling must be None, a scaling of longattn.rope or a rope_parameters dict, got "

@@ -31,7 +31,7 @@ def arguments(config, layer_type, head_dim, max_position_embeddings, interleaved
     if layer_type is not None and not isinstance(layer_type, str):
         raise TypeError(f"layer_type must be a string or None, got {layer_type!r}")
     get = reader(config)
-    found = read(layer_parameters(get, layer_type), stacklevel=4)
+    found = read(layer_parameters(get, layer_type))
     if max_position_embeddings is None:
         max_position_embeddings = first(get, "max_position_embeddings")
     if max_position_embeddings is None:

@@ -73,7 +73,7 @@ def needs_length(parameters: Mapping) -> bool:
     return LENGTH in kind.optional
 
 
-def read(parameters: Mapping, *, stacklevel: int = 3) -> RopeParameters:
+def read(parameters: Mapping) -> RopeParameters:
     """parameters: flat. Warns of keys that have no meaning for the type, raises for all else that
     is missing, contradictory or multimodal. None as a value counts as not given."""
     for key in parameters:
@@ -82,7 +82,7 @@ def read(parameters: Mapping, *, stacklevel: int = 3) -> RopeParameters:
     given = {key: value for key, value in parameters.items() if value is not None}
     name = rope_type(given)
     kind = TYPES[name]
-    warn_of_unknown(name, set(given) - ANYWHERE - set(kind.required + kind.optional), stacklevel)
+    warn_of_unknown(name, set(given) - ANYWHERE - set(kind.required + kind.optional))
     missing = [key for key in kind.required if key not in given]
     if missing and not (name == "dynamic" and "alpha" in given):
         raise ValueError(f"rope_type {name!r} needs {' and '.join(missing)}, got {sorted(given)}")
@@ -157,11 +157,11 @@ def scaling_of(name: str, kind: Type, arguments: dict) -> Optional[Scaling]:
     return None if kind.scaling is None else kind.scaling(**arguments)
 
 
-def warn_of_unknown(name: str, unknown: set, stacklevel: int) -> None:
+def warn_of_unknown(name: str, unknown: set) -> None:
     if unknown:
         warnings.warn(
             f"rope_type {name!r} has no {', '.join(map(repr, sorted(unknown)))}: ignored",
-            stacklevel=stacklevel,
+            stacklevel=5,  # who called RotaryEmbedding or from_hf
         )
 
 
