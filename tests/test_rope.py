@@ -130,18 +130,20 @@ def test_xpos_growth():
 
 @pytest.mark.parametrize("make", [lambda factor: YaRN(factor), Linear, lambda _: None])
 def test_compiled_functions_take_it_as_a_value(make):
-    """fullgraph: nothing of it breaks the graph; other values recompile or flow, never stay."""
+    """fullgraph: nothing of it breaks the graph. Tables flow: another rotation needs no graph."""
 
     def scale(x, rope):
         return x * rope.inv_freq.float() * rope.attention_factor * rope.inv_freq_for(len(x)).float()
 
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     compiled = torch.compile(scale, backend="aot_eager", fullgraph=True)
     for factor in (1, 2, 3):
         for length in (3, 5):
             rope = RotaryEmbedding(16, scaling=make(factor), max_position_embeddings=64)
             x = torch.randn(length, 8)
             torch.testing.assert_close(compiled(x, rope), scale(x, rope), rtol=0, atol=0)
+    assert graphs() <= 3  # lengths and attention_factor become variables on their first change
 
 
 @pytest.mark.parametrize("scaling", [DynamicNTK(2.0), DynamicYaRN(), LONGROPE], ids=str)
@@ -152,10 +154,17 @@ def test_compiled_functions_follow_the_length(scaling):
         return x * rope.inv_freq_for(len(x)).float() * rope.attention_factor_for(len(x))
 
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     compiled = torch.compile(scale, backend="aot_eager", fullgraph=True)
-    for length in (3, 32, 33, 50, 99, 100):
+    for length in (3, 4, 5, 32, 33, 50, 99, 100, 101):
         x = torch.randn(length, 8)
         torch.testing.assert_close(compiled(x), scale(x))
+    if not isinstance(scaling, DynamicYaRN):  # torch specialises the logarithm of a length
+        assert graphs() == 3  # the first length, all up to the trained one, all beyond
+
+
+def graphs() -> int:
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
 def test_a_module_may_hold_one():
