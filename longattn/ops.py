@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from longattn import engine
+from longattn import engine, transforms
 from longattn.autograd import make_autograd
 from longattn.partial_engine import accumulator_dtype, lse_shape
 
@@ -56,6 +56,9 @@ def _attention_backward_fake(
 
 
 library.impl("attention", make_autograd(attention, attention_backward), "Autograd")
+library.impl(
+    "attention_backward", transforms.make_differentiable_once(attention_backward), "Autograd"
+)
 
 
 def _autocast(device_type: str):

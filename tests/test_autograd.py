@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""attention as a citizen of torch: autograd, compile, checkpointing, autocast, transforms."""
+"""attention as a citizen of torch: autograd, compile, checkpointing, autocast."""
 
 import pytest
 import torch
@@ -10,7 +10,6 @@ from torch.utils.checkpoint import checkpoint
 import inputs
 import longattn
 from cases import Case
-from longattn import reference
 from longattn.masks import Band, Causal, Full, Groups, Window
 
 SMALL = Case("autograd", Causal(), 5, 7, q_heads=4, kv_heads=2, head_dim=3, value_dim=2)
@@ -177,53 +176,6 @@ def test_autocast_leaves_the_lse_exact():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         _, lse = longattn.merge_partials(outs, lses)
     assert lse.dtype == torch.float32 and torch.equal(lse, expected)
-
-
-# Transforms: they work, or they say that they do not.
-
-
-def test_vmap_works_or_raises():
-    q, k, v = (torch.randn(3, 1, 9, 2, 8) for _ in range(3))
-    call = torch.func.vmap(lambda q, k, v: longattn.attention(q, k, v, Causal()))
-    try:
-        out = call(q, k, v)
-    except (RuntimeError, NotImplementedError) as error:
-        assert "vmap" in str(error) or "batching rule" in str(error), error
-    else:
-        expected = torch.stack([longattn.attention(*qkv, Causal()) for qkv in zip(q, k, v)])
-        torch.testing.assert_close(out, expected)
-
-
-def test_jvp_works_or_raises():
-    q, k, v, tangent = (torch.randn(1, 9, 2, 8, dtype=torch.float64) for _ in range(4))
-
-    def ours(q):
-        return longattn.attention(q, k, v, Causal())
-
-    try:
-        _, derivative = torch.func.jvp(ours, (q,), (tangent,))
-    except (RuntimeError, NotImplementedError) as error:
-        assert "jvp" in str(error) or "forward" in str(error), error
-    else:
-        _, expected = torch.func.jvp(
-            lambda q: reference.attention(q, k, v, Causal()), (q,), (tangent,)
-        )
-        torch.testing.assert_close(derivative, expected)
-
-
-def test_functional_grad_works_or_raises():
-    q, k, v = (torch.randn(1, 9, 2, 8, dtype=torch.float64) for _ in range(3))
-
-    def loss(function, q):
-        return function(q, k, v, Causal()).square().sum()
-
-    try:
-        gradient = torch.func.grad(lambda q: loss(longattn.attention, q))(q)
-    except (RuntimeError, NotImplementedError) as error:
-        assert "functorch" in str(error) or "setup_context" in str(error), error
-    else:
-        expected = torch.func.grad(lambda q: loss(reference.attention, q))(q)
-        torch.testing.assert_close(gradient, expected)
 
 
 # The registered ops
