@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 from functools import lru_cache
+from pathlib import Path
 from typing import Callable, NamedTuple, Optional
 
 import torch
@@ -26,8 +27,10 @@ def module():
     """The native module, or ImportError with what to do."""
     if _native is None:
         raise ImportError(
-            "longattn's native module is not built: run `pip install .` in longattn's source "
-            f"folder, outside of which Python must be started (the import said: {_import_error})"
+            f"longattn's native module is not in {Path(__file__).parent}. To build it there, run "
+            "`pip install -e .` in longattn's source folder. If longattn is installed already, this "
+            "Python was started in the source folder and took that: start it in another folder. "
+            f"(The import said: {_import_error})"
         )
     return _native
 

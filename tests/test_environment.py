@@ -81,7 +81,11 @@ except ImportError as error:
 """
     code, message, errors = run_python("-c", script, cwd=tmp_path)
     assert code == 0, errors
-    assert "pip install" in message
+    sentences = message.strip().split(". ")
+    assert sentences[0] == f"longattn's native module is not in {Path(longattn.__file__).parent}"
+    assert "run `pip install -e .` in longattn's source folder" in sentences[1]
+    assert "start it in another folder" in sentences[2]
+    assert sentences[3].startswith("(The import said: ") and "longattn._native" in sentences[3]
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,21 @@ def _compare(attend, expected, inputs, **arguments):
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
 
 
+READS_A_VARIABLE = r"""(?:environ(?:\.get\(|\[)["']|ENV\{|HINTS ENV |getenv\(")(\w+)"""
+READ_BY_TOOLS = {"MAX_JOBS"}  # setup.py reads it in a loop
+
+
+def test_environment_variables_are_those_that_are_read():
+    sources = [ROOT / "setup.py", ROOT / "CMakeLists.txt", *(ROOT / "cmake").glob("*.cmake")]
+    sources += [*(ROOT / "longattn").rglob("*.py"), *(ROOT / "csrc").rglob("*.cpp")]
+    text = "\n".join(source.read_text(encoding="utf-8") for source in sources)
+    read = set(re.findall(READS_A_VARIABLE, text))
+    cells = [row[0] for row in table_rows("Environment variables")]
+    said = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert said - read == READ_BY_TOOLS and '"MAX_JOBS"' in text
+    assert read - said == set()
+
+
 def commands() -> list:
     """The README's shell commands, one each."""
     ((_, text),) = blocks(README, "sh")
