@@ -181,12 +181,16 @@ class Engine(NamedTuple):
 
 def _tensor(tensor: torch.Tensor) -> tuple:
     """Pointer and strides of [batch, rows, heads, dim] or packed [rows, heads, dim]."""
+    *outer, row, head, _ = tensor.stride()
+    *_, rows, heads, _ = tensor.shape
     # A dimension of length 1 may have any stride, which would lead to addresses of any alignment.
-    *outer, row, head = (
-        0 if length == 1 else stride
-        for length, stride in zip(tensor.shape[:-1], tensor.stride())
+    # (That of the batch is not stepped with.)
+    return (
+        tensor.data_ptr(),
+        outer[0] if outer else 0,
+        0 if rows == 1 else row,
+        0 if heads == 1 else head,
     )
-    return (tensor.data_ptr(), outer[0] if outer else 0, row, head)
 
 
 def _rows(tensor: Optional[torch.Tensor]) -> tuple:
