@@ -167,6 +167,16 @@ def graphs() -> int:
     return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
+def test_made_under_inference_mode_and_compiled_for_training():
+    with torch.inference_mode():
+        rope = RotaryEmbedding(16)
+    weight = torch.ones(8, dtype=torch.float64, requires_grad=True)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x: x * rope.inv_freq, backend="aot_eager", fullgraph=True)
+    compiled(weight).sum().backward()
+    assert torch.equal(weight.grad, rope.inv_freq)
+
+
 def test_a_module_may_hold_one():
     class Layer(torch.nn.Module):
         def __init__(self):

@@ -69,6 +69,13 @@ def test_one_base_for_each_kind_of_layer_in_old_configs():
         assert rope == RotaryEmbedding(64, base, scaling=Linear(8), **expected)
 
 
+def test_the_head_that_is_rotated():
+    """DeepSeek's config.json has no head_dim; only this part of its heads is rotated."""
+    config = {**CONFIG, "qk_rope_head_dim": 32, "qk_nope_head_dim": 128}
+    assert RotaryEmbedding.from_hf(config).head_dim == 32
+    assert RotaryEmbedding.from_hf({**config, "head_dim": 48}).head_dim == 48
+
+
 def test_arguments_go_before_the_config():
     config = {**CONFIG, "rope_interleave": True, "head_dim": 32}
     assert RotaryEmbedding.from_hf(config).interleaved

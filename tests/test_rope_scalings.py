@@ -306,6 +306,8 @@ def test_dynamic_yarn_after_finetuning_and_as_in_the_official_code():
         assert torch.equal(finetuned.inv_freq_for(length), finetuned.inv_freq)
     grown = rope_of(YaRN(8.0, original_max_position_embeddings=1024))
     assert torch.equal(finetuned.inv_freq_for(8192), grown.inv_freq)
+    early = DynamicYaRN(finetuned=True, original_max_position_embeddings=1024, hold=1024)
+    assert torch.equal(rope_of(early).inv_freq_for(2048), finetuned.inv_freq)  # never below
     paper = rope_of(DynamicYaRN(original_max_position_embeddings=1024))
     code = rope_of(DynamicYaRN(original_max_position_embeddings=1024, hold=LENGTH))
     assert torch.equal(code.inv_freq_for(4096), rope_of(None).inv_freq)
