@@ -28,6 +28,10 @@ def attends(module):
             q[0], k[0], v[0], Causal(), return_lse=True,
             cu_seqlens_q=torch.tensor([0, 4, 9]), cu_seqlens_k=torch.tensor([0, 5, 11]),
         ),
+        "scores": lambda q, k, v: module.attention(
+            q, k, v, Causal(), return_lse=True, softcap=2.0,
+            bias=longattn.RelativeBias(q[0, :5, :, 0].T), sink_logits=k[0, 0, 0, :4],
+        ),
         "lambda": lambda q, k, v: module.lambda_attention(
             q, k, v, window=3, sink_tokens=1, return_lse=True
         ),
