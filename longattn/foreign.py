@@ -21,7 +21,7 @@ SAID_OTHERWISE = {
     "max_seqlen": "cu_seqlens_q and cu_seqlens_k tell the lengths; leave it out",
     "max_seqlen_q": "cu_seqlens_q tells the lengths; leave it out",
     "max_seqlen_k": "cu_seqlens_k tells the lengths; leave it out",
-    "alibi_slopes": "a bias that grows with the distance is given as bias=",
+    "alibi_slopes": "give bias=longattn.Alibi(alibi_slopes)",
     "key_padding_mask": "padding is left out by packing the sequences: give cu_seqlens_q and "
     "cu_seqlens_k",
 }

@@ -36,7 +36,7 @@ INSTEAD = {  # a regular expression for what `attention` says
     "max_seqlen": "cu_seqlens",
     "max_seqlen_q": "cu_seqlens_q",
     "max_seqlen_k": "cu_seqlens_k",
-    "alibi_slopes": "bias=",
+    "alibi_slopes": r"bias=longattn\.Alibi\(alibi_slopes\)",
     "key_padding_mask": "cu_seqlens",
 }
 
