@@ -6,28 +6,31 @@ from __future__ import annotations
 import torch
 
 from longattn import transforms
+from longattn.flat import flatten, regroup
 
 
 def make_autograd(forward_op, backward_op):
-    """The kernel for the Autograd key, made of the op and of its backward op."""
+    """The kernel for the Autograd key, made of the op and of its backward op. The op takes one q
+    and one k, or a list of each."""
 
     class Attention(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, q, k, v, cu_seqlens_q, cu_seqlens_k, bias, sink_logits, settings):
-            tensors = (q, k, v, cu_seqlens_q, cu_seqlens_k, bias, sink_logits)
-            out, lse = transforms.run_below(forward_op, *tensors, *settings)
+        def forward(ctx, counts, settings, *tensors):
+            out, lse = transforms.run_below(forward_op, *regroup(tensors, counts), *settings)
             ctx.save_for_backward(*tensors, out, lse)
+            ctx.counts = counts
             ctx.settings = settings
             ctx.set_materialize_grads(False)
             return out, lse
 
         @staticmethod
         def backward(ctx, dout, dlse):
-            q, k, v, *others, out, lse = ctx.saved_tensors
+            *tensors, out, lse = ctx.saved_tensors
             if dout is None and dlse is None:
-                return (None,) * 8
-            wanted = ctx.needs_input_grad[5:7]  # of bias and of sink_logits
-            dq, dk, dv, *rest = transforms.run_backward(
+                return (None,) * (2 + len(tensors))
+            q, k, v, *others = regroup(tensors, ctx.counts)
+            wanted = ctx.needs_input_grad[-2:]  # of bias and of sink_logits
+            gradients = transforms.run_backward(
                 backward_op,
                 torch.zeros_like(out) if dout is None else dout,
                 dlse,
@@ -35,17 +38,19 @@ def make_autograd(forward_op, backward_op):
                 *wanted,
                 *ctx.settings,
             )
-            dbias, dsinks = (g if want else None for g, want in zip(rest, wanted))
-            return dq, dk, dv, None, None, dbias, dsinks, None
+            *of_inputs, dbias, dsinks = flatten(gradients)[0]
+            dbias, dsinks = (g if want else None for g, want in zip((dbias, dsinks), wanted))
+            return None, None, *of_inputs, None, None, dbias, dsinks
 
         jvp = staticmethod(transforms.refuse_forward_mode)
 
     def kernel(q, k, v, cu_seqlens_q, cu_seqlens_k, bias, sink_logits, *settings):
-        tensors = (q, k, v, cu_seqlens_q, cu_seqlens_k, bias, sink_logits)
-        if transforms.is_differentiated(q, k, v, bias, sink_logits):
+        arguments = (q, k, v, cu_seqlens_q, cu_seqlens_k, bias, sink_logits)
+        tensors, counts = (arguments, ()) if isinstance(q, torch.Tensor) else flatten(arguments)
+        if transforms.is_differentiated(*tensors):
             # The settings travel as one argument: torch looks at each argument of apply.
-            return transforms.apply(Attention, *tensors, settings)
+            return transforms.apply(Attention, counts, settings, *tensors)
         with torch._C._AutoDispatchBelowAutograd():
-            return forward_op(*tensors, *settings)
+            return forward_op(*arguments, *settings)
 
     return kernel

@@ -12,6 +12,8 @@ import torch
 from torch._functorch.autograd_function import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 
+from longattn.flat import flatten, lists_first, regroup
+
 _transformed = torch._C._are_functorch_transforms_active
 
 
@@ -67,8 +69,8 @@ def make_differentiable_once(backward_op):
 
     class Backward(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, *arguments):
-            return run_below(backward_op, *arguments)
+        def forward(ctx, counts, *flat):
+            return flatten(run_below(backward_op, *regroup(flat, counts)))[0]
 
         @staticmethod
         def backward(ctx, *gradients):
@@ -80,8 +82,9 @@ def make_differentiable_once(backward_op):
         jvp = staticmethod(refuse_forward_mode)
 
     def kernel(*arguments):
-        if is_differentiated(*(a for a in arguments if isinstance(a, torch.Tensor))):
-            return apply(Backward, *arguments)
+        flat, counts = flatten(arguments)
+        if is_differentiated(*(a for a in flat if isinstance(a, torch.Tensor))):
+            return regroup(apply(Backward, counts, *flat), lists_first(counts))
         with torch._C._AutoDispatchBelowAutograd():
             return backward_op(*arguments)
 

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the op of several bands does: each band is one partial of the softmax."""
+
+from __future__ import annotations
+
+from longattn import backends, checks, partial_engine
+from longattn.engine import layouts, scores_of, sinks_of
+from longattn.partial_engine import Partial
+
+
+def encode(rules) -> list:
+    """The rules of all bands in one list, each after its length."""
+    return [number for rule in rules for number in (len(rule), *rule)]
+
+
+def _decode(rules) -> list:
+    bands, begin = [], 0
+    while begin < len(rules):
+        end = begin + 1 + rules[begin]
+        if not begin < end <= len(rules):
+            raise ValueError(f"the rules of a band have a wrong length, got {rules}")
+        bands.append(list(rules[begin + 1 : end]))
+        begin = end
+    return bands
+
+
+def _partials(q, k, v, cu_q, cu_k, rules, q_start, k_start, backend) -> list:
+    """q and k: one tensor for each band, or one for all of them."""
+    bands = _decode(rules)
+    if not bands or not {len(q), len(k)} <= {1, len(bands)}:
+        raise ValueError(
+            f"{len(bands)} bands need as many q and k, or one of them for all, got {len(q)} and "
+            f"{len(k)}"
+        )
+    for name, tensors in (("q", q), ("k", k)):
+        for tensor in tensors[1:]:
+            if tensor.shape != tensors[0].shape:
+                raise ValueError(
+                    f"the {name} of all bands must have one shape, got {tuple(tensors[0].shape)} "
+                    f"and {tuple(tensor.shape)}"
+                )
+    # Gradients are told apart by tensor: one that was given twice must become two.
+    q, k = ([tensor.detach() for tensor in side] for side in (q, k))
+    [layout] = layouts(q[0], k[0], cu_q, cu_k, (), q_start, k_start)
+    partials = [
+        Partial(q[band if len(q) > 1 else 0], k[band if len(k) > 1 else 0], layout, rule)
+        for band, rule in enumerate(bands)
+    ]
+    for partial in partials:
+        checks.check_memory(partial.q, partial.k, v, backend, cu_q is not None)
+    return partials
+
+
+def forward(
+    q,
+    k,
+    v,
+    cu_seqlens_q,
+    cu_seqlens_k,
+    bias,
+    sink_logits,
+    rules,
+    bias_form,
+    softmax_scale,
+    softcap,
+    q_start,
+    k_start,
+    backend,
+) -> tuple:
+    """-> (out in q's dtype, lse in the accumulator's). rules: see `encode`."""
+    backend = backends.get(backend)
+    partials = _partials(q, k, v, cu_seqlens_q, cu_seqlens_k, rules, q_start, k_start, backend)
+    checks.check_score_tensors(q[0], bias, sink_logits)
+    return partial_engine.forward(
+        partials,
+        v,
+        scores_of(q[0], softmax_scale, softcap, bias, bias_form),
+        sinks_of(q[0], sink_logits),
+        backend.engine,
+        merge=True,
+    )
+
+
+def backward(
+    dout,
+    dlse,
+    q,
+    k,
+    v,
+    out,
+    lse,
+    cu_seqlens_q,
+    cu_seqlens_k,
+    bias,
+    sink_logits,
+    wants_bias,
+    wants_sinks,
+    rules,
+    bias_form,
+    softmax_scale,
+    softcap,
+    q_start,
+    k_start,
+    backend,
+) -> tuple:
+    """-> (dq, dk, dv, dbias, dsink_logits): dq and dk lists as q and k; the last two are empty
+    where nobody wants them."""
+    backend = backends.get(backend)
+    partials = _partials(q, k, v, cu_seqlens_q, cu_seqlens_k, rules, q_start, k_start, backend)
+    checks.check_score_tensors(q[0], bias, sink_logits)
+    gradients = partial_engine.backward(
+        partials,
+        v,
+        scores_of(q[0], softmax_scale, softcap, bias, bias_form),
+        sinks_of(q[0], sink_logits),
+        dout,
+        dlse,
+        out,
+        lse,
+        backend,
+        wants_bias=wants_bias,
+        wants_sinks=wants_sinks,
+    )
+    return (
+        [gradients.dq[band].to(tensor.dtype) for band, tensor in enumerate(q)],
+        [gradients.dk[band].to(tensor.dtype) for band, tensor in enumerate(k)],
+        gradients.dv.to(v.dtype),
+        gradients.bias.to(bias.dtype) if wants_bias else v.new_empty(0),
+        gradients.sink_logits.to(sink_logits.dtype) if wants_sinks else v.new_empty(0),
+    )
