@@ -9,6 +9,7 @@ from longattn.masks import Band, Causal, Full, Groups, Prefix, Window
 from longattn.partials import merge_partials
 from longattn.patterns.dilated import dilated_attention
 from longattn.patterns.lambda_shaped import lambda_attention
+from longattn.patterns.rerope import rerope_attention
 from longattn.patterns.shifted import shifted_sparse_attention
 from longattn.rope import RotaryEmbedding
 from longattn.rotary import apply_rotary
@@ -34,6 +35,7 @@ __all__ = [
     "lambda_attention",
     "merge_partials",
     "reference",
+    "rerope_attention",
     "rope",
     "shifted_sparse_attention",
     "sinks",

@@ -21,7 +21,9 @@ class Positions(NamedTuple):
 
 
 def resolve(positions, q, k) -> Positions:
-    """None: keys from 0, the last query stands at the last key."""
+    """None: keys from 0, the last query stands at the last key. Positions are taken as they are."""
+    if isinstance(positions, Positions):
+        return positions
     if positions is None:
         return Positions(None, None, k.shape[-3] - q.shape[-3], 0)
     if isinstance(positions, (tuple, list)):
