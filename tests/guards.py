@@ -56,11 +56,17 @@ class Guarded:
 class GuardedEngine(native.Engine):
     """Hands guarded copies of all tensors to the engine and takes the results back."""
 
-    def forward(self, q, k, v, layout, rules, softmax_scale, out, lse, *, merge) -> None:
-        read = _guarded(q=q, k=k, v=v)
+    def forward(
+        self, q, k, v, layout, rules, scores, out, lse, *, merge, sink_logits=None
+    ) -> None:
+        read = _guarded(q=q, k=k, v=v, bias=scores.bias, sink_logits=sink_logits)
+        q, k, v, bias, sink_logits = _insides(read)
         written = _guarded(empty=not merge, out=out, lse=lse)
         super().forward(
-            *_insides(read), layout, rules, softmax_scale, *_insides(written), merge=merge
+            *(q, k, v, layout, rules, scores._replace(bias=bias)),
+            *_insides(written),
+            merge=merge,
+            sink_logits=sink_logits,
         )
         _take_back(read, written)
 
@@ -71,22 +77,34 @@ class GuardedEngine(native.Engine):
         _take_back(read, written)
 
     def backward(
-        self, q, k, v, layout, rules, softmax_scale, dout, lse, delta, dq, dk, dv, workspace
+        self,
+        q,
+        k,
+        v,
+        layout,
+        rules,
+        scores,
+        dout,
+        lse,
+        delta,
+        dq,
+        dk,
+        dv,
+        workspace,
+        bias_gradient=None,
     ) -> None:
-        problem = _guarded(q=q, k=k, v=v)
-        read = _guarded(dout=dout, lse=lse, delta=delta)
-        written = _guarded(dq=dq, dk=dk, dv=dv)
+        read = _guarded(q=q, k=k, v=v, bias=scores.bias, dout=dout, lse=lse, delta=delta)
+        q, k, v, bias, *rows = _insides(read)
+        sums = None if bias_gradient is None else bias_gradient.sums
+        written = _guarded(dq=dq, dk=dk, dv=dv, bias_sums=sums)
+        *gradients, sums = _insides(written)
         scratch = _guarded(empty=True, workspace=workspace)
         super().backward(
-            *_insides(problem),
-            layout,
-            rules,
-            softmax_scale,
-            *_insides(read),
-            *_insides(written),
-            *_insides(scratch),
+            *(q, k, v, layout, rules, scores._replace(bias=bias)),
+            *(*rows, *gradients, *_insides(scratch)),
+            bias_gradient and bias_gradient._replace(sums=sums),
         )
-        _take_back(problem + read, written + scratch)
+        _take_back(read, written + scratch)
 
 
 def _guarded(*, empty=False, **tensors) -> list:
@@ -101,8 +119,7 @@ def _insides(guarded) -> list:
 
 
 def _take_back(read, written) -> None:
-    for tensor in read + written:
-        if tensor is not None:
-            tensor.check()
-    for tensor in written:
+    for tensor in filter(None, read + written):
+        tensor.check()
+    for tensor in filter(None, written):
         tensor.original.copy_(tensor.inside)

@@ -32,9 +32,17 @@ int main() {
   constexpr double kEmpty = -INFINITY;
 
   // Two scores, log2 units: 2^3 and 2^1.
-  const Finished<double> finished = finish(SoftmaxState<double>{3.0, 1.0 + 0.25}, -INFINITY);
+  const Finished<double> finished = finish(SoftmaxState<double>{3.0, 1.0 + 0.25}, kEmpty);
   expect("out factor", finished.out_factor, 0.8);
   expect("lse", finished.lse, std::log(8.0 + 2.0));
+
+  // With a sink of logit ln 6, whose value is 0: 8 / 16 and 2 / 16 are the weights of the keys.
+  const auto with_sink = finish(SoftmaxState<double>{3.0, 1.0 + 0.25}, std::log(6.0));
+  expect("out factor with a sink", with_sink.out_factor, 8.0 / 16.0);
+  expect("lse with a sink", with_sink.lse, std::log(16.0));
+  const auto sink_alone = finish(SoftmaxState<double>{kEmpty, 0.0}, -2.5);
+  expect("out factor of a sink alone", sink_alone.out_factor, 0.0);
+  expect("lse of a sink alone", sink_alone.lse, -2.5);
 
   const Finished<float> nothing = finish(SoftmaxState<float>{-INFINITY, 0.0f}, -INFINITY);
   expect("empty out factor", nothing.out_factor, 0.0);

@@ -87,7 +87,8 @@ struct Run {
     common.softmax_scale = scale();
 
     const auto bands = std::make_unique<BandTable>();
-    bands->bands[0] = {about.window - 1, about.sinks, 1, {{TermKind::kDiagonal, kUnbounded, 0}}};
+    const int32_t left = about.window == 0 ? kUnbounded : about.window - 1;
+    bands->bands[0] = {left, about.sinks, 1, {{TermKind::kDiagonal, kUnbounded, 0}}};
 
     const TensorView out_view = merges() ? merged.view() : out.view();
     cuda::forward({common, out_view, lse.view(), merges(), nullptr}, *bands, type, nullptr);
