@@ -4,6 +4,7 @@
 from mutations.mutation import (
     CANARY,
     DIVIDED,
+    EPILOGUE,
     FORWARD,
     KEY_GRADIENT,
     QUERY_GRADIENT,
@@ -32,7 +33,7 @@ HEADS_AND_SLICES = [
     Mutation(
         "heads leave their shares twice",
         KEY_GRADIENT,
-        "value = 0.0f;",
+        "sums.clear();",
         ";",
         "dilated",
         WRONG,
@@ -72,8 +73,8 @@ HEADS_AND_SLICES = [
     Mutation(
         "slices leave their shares one place too far",
         KEY_GRADIENT,
-        "((slice_ - 1) * sequences + work_.sequence)",
-        "(slice_ * sequences + work_.sequence)",
+        "((slice_ - 1) * parameters_.sinks.sequences + work_.sequence)",
+        "(slice_ * parameters_.sinks.sequences + work_.sequence)",
         "slices",
         CANARY,
     ),
@@ -91,15 +92,15 @@ STORES = [
     Mutation(
         "rows beyond the sequence are stored",
         FORWARD,
-        "if (row >= sequence_.q_len) continue;",
-        ";",
+        "exists ? problem_.value_dim : 0",
+        "problem_.value_dim",
         "causal",
         CANARY,
     ),
     Mutation(
         "dims beyond value_dim are stored",
-        FORWARD,
-        "if (column >= problem_.value_dim) continue;",
+        EPILOGUE,
+        "if (column >= width) continue;",
         ";",
         "window",
         CANARY,
@@ -107,16 +108,16 @@ STORES = [
     Mutation(
         "dq of rows beyond the sequence is stored",
         QUERY_GRADIENT,
-        "row >= sequence_.q_len || column >= problem_.head_dim",
-        "column >= problem_.head_dim",
+        "row < sequence_.q_len ? problem_.head_dim : 0",
+        "problem_.head_dim",
         "causal",
         CANARY,
     ),
     Mutation(
         "dk of keys beyond the sequence is stored",
         KEY_GRADIENT,
-        "key < shared_.sequence.k_len && column < dim",
-        "column < dim",
+        "key < sequence.k_len ? dim : 0",
+        "dim",
         "causal",
         CANARY,
     ),
@@ -140,11 +141,11 @@ STORES = [
 
 COLLECTIVES = [
     Mutation(
-        "lanes that lead shuffle alone",
+        "lanes whose row exists add up their sums alone",
         FORWARD,
-        "maximum_of_row(leads ? Epilogue::read_lse(lse) : -INFINITY)",
-        "leads ? maximum_of_row(Epilogue::read_lse(lse)) : -INFINITY",
-        "causal",
+        "Epilogue::merge(old_lse, softmax_.finish_row(half))",
+        "exists ? Epilogue::merge(old_lse, softmax_.finish_row(half)) : MergedRow{}",
+        "wide",
         DIVIDED,
     ),
     Mutation(

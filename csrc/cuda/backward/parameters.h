@@ -12,6 +12,7 @@ namespace longattn::cuda {
 struct SinkSlices {
   int32_t count;  // slices of a tile that holds sinks; 1: no slicing
   int32_t rows;   // sink rows of a sequence, rounded up to whole tiles
+  int64_t sequences;
   float* dk;      // [count - 1, sequences, kv_heads, rows, head_dim]
   float* dv;      // [count - 1, sequences, kv_heads, rows, value_dim]
 };

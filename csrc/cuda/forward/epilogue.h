@@ -5,7 +5,7 @@
 
 #include <ptx/math.h>
 
-#include "semantics/problem.h"
+#include "cuda/tiles/store.h"
 #include "semantics/softmax_state.h"
 
 namespace longattn::cuda {
@@ -19,36 +19,43 @@ struct MergedRow {
 
 template <class Element>
 struct StoreEpilogue {
+  using Out = Element;
+
   LONGATTN_DEVICE static float read_lse(const float*) { return -INFINITY; }
 
   LONGATTN_DEVICE static MergedRow merge(float, const Finished<float>& finished) {
     return {0.0f, finished.out_factor, finished.lse};
   }
 
-  // Columns column and column + 1 of a row.
-  LONGATTN_DEVICE static void store_pair(const TensorView& view, int64_t batch, int64_t row,
-                                         int32_t head, int column, const MergedRow& merged,
-                                         float first, float second) {
-    Element* out = row_pointer<Element>(view, batch, row, head) + column;
-    *reinterpret_cast<uint32_t*>(out) =
-        ptx::pack<Element>(first * merged.new_factor, second * merged.new_factor);
+  template <int kColumns>
+  LONGATTN_DEVICE static void store_row(Element* row, int width, const RegisterTile<kColumns>& out,
+                                        int half, const MergedRow& merged, int lane) {
+#pragma unroll
+    for (int block = 0; block < out.kBlocks; ++block) {
+      const int column = column_of_lane(lane, block);
+      if (column >= width) continue;
+      const float(&values)[4] = out.values[block];
+      ptx::store_global_4(row + column,
+                          ptx::pack<Element>(values[2 * half] * merged.new_factor,
+                                             values[2 * half + 1] * merged.new_factor));
+    }
   }
 };
 
 struct MergeEpilogue {
-  LONGATTN_DEVICE static float read_lse(const float* lse) { return *lse; }
+  using Out = float;
+
+  LONGATTN_DEVICE static float read_lse(const float* lse) { return ptx::load_global_float(lse); }
 
   LONGATTN_DEVICE static MergedRow merge(float old_lse, const Finished<float>& finished) {
     const MergeWeights<float> weights = merge_weights(old_lse, finished.lse);
     return {weights.first, weights.second * finished.out_factor, weights.lse};
   }
 
-  LONGATTN_DEVICE static void store_pair(const TensorView& view, int64_t batch, int64_t row,
-                                         int32_t head, int column, const MergedRow& merged,
-                                         float first, float second) {
-    float* out = row_pointer<float>(view, batch, row, head) + column;
-    out[0] = merged.old_factor * out[0] + merged.new_factor * first;
-    out[1] = merged.old_factor * out[1] + merged.new_factor * second;
+  template <int kColumns>
+  LONGATTN_DEVICE static void store_row(float* row, int width, const RegisterTile<kColumns>& out,
+                                        int half, const MergedRow& merged, int lane) {
+    merge_half(row, width, out, half, merged.old_factor, merged.new_factor, lane);
   }
 };
 

@@ -34,9 +34,10 @@ SinkSlices plan_slices(const Problem& problem, const BandTable& bands, float* wo
   const int32_t rows = sink_rows(problem, bands);
   const int64_t wanted = ceil_divide(longest_q_len(problem.layout), kQueriesOfSlice);
   const int64_t count = rows == 0 ? 1 : std::clamp<int64_t>(wanted, 1, kMaxSlices);
-  const int64_t shares =
-      (count - 1) * sequences_of(problem.layout) * problem.kv_heads * int64_t{rows};
-  return {static_cast<int32_t>(count), rows, workspace, workspace + shares * problem.head_dim};
+  const int64_t sequences = sequences_of(problem.layout);
+  const int64_t shares = (count - 1) * sequences * problem.kv_heads * int64_t{rows};
+  return {static_cast<int32_t>(count), rows, sequences, workspace,
+          workspace + shares * problem.head_dim};
 }
 
 template <int kIndex, class Element>

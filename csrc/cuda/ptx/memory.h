@@ -23,6 +23,45 @@ LONGATTN_DEVICE void store_global_16(void* global, uint4 value) {
                : "memory");
 }
 
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#data-movement-and-conversion-instructions-ld
+LONGATTN_DEVICE float load_global_float(const float* global) {
+  float value;
+  asm volatile("ld.global.f32 %0, [%1];"
+               : "=f"(value)
+               : "l"(__cvta_generic_to_global(global))
+               : "memory");
+  return value;
+}
+
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#data-movement-and-conversion-instructions-ld
+LONGATTN_DEVICE float2 load_global_float2(const float* global) {
+  float2 value;
+  asm volatile("ld.global.v2.f32 {%0, %1}, [%2];"
+               : "=f"(value.x), "=f"(value.y)
+               : "l"(__cvta_generic_to_global(global))
+               : "memory");
+  return value;
+}
+
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#data-movement-and-conversion-instructions-st
+LONGATTN_DEVICE void store_global_4(void* global, uint32_t value) {
+  asm volatile("st.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(global)), "r"(value)
+               : "memory");
+}
+
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#data-movement-and-conversion-instructions-st
+LONGATTN_DEVICE void store_global_float(float* global, float value) {
+  asm volatile("st.global.f32 [%0], %1;" ::"l"(__cvta_generic_to_global(global)), "f"(value)
+               : "memory");
+}
+
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#data-movement-and-conversion-instructions-st
+LONGATTN_DEVICE void store_global_float2(float* global, float2 value) {
+  asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(global)),
+               "f"(value.x), "f"(value.y)
+               : "memory");
+}
+
 // https://docs.nvidia.com/cuda/parallel-thread-execution/#data-movement-and-conversion-instructions-st
 LONGATTN_DEVICE void store_shared_4(uint32_t smem, uint32_t value) {
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(smem), "r"(value) : "memory");

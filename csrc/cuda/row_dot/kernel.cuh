@@ -30,7 +30,11 @@ LONGATTN_DEVICE void load_eight(float (&values)[8], const Stored* source) {
 template <>
 LONGATTN_DEVICE void load_eight<float>(float (&values)[8], const float* source) {
 #pragma unroll
-  for (int i = 0; i < 8; ++i) values[i] = source[i];
+  for (int i = 0; i < 8; i += 2) {
+    const float2 pair = ptx::load_global_float2(source + i);
+    values[i] = pair.x;
+    values[i + 1] = pair.y;
+  }
 }
 
 template <class Element, class OutElement>
@@ -55,8 +59,11 @@ __global__ void __launch_bounds__(kRowDotThreads)
     sum += ptx::shuffle_xor(sum, distance);
   }
   if (!exists || lane != 0) return;
-  const float dlse = problem.dlse.data ? *row_pointer<float>(problem.dlse, batch, row, head) : 0.0f;
-  *row_pointer<float>(problem.delta, batch, row, head) = sum - dlse;
+  float dlse = 0.0f;
+  if (problem.dlse.data != nullptr) {
+    dlse = ptx::load_global_float(row_pointer<float>(problem.dlse, batch, row, head));
+  }
+  ptx::store_global_float(row_pointer<float>(problem.delta, batch, row, head), sum - dlse);
 }
 
 }  // namespace longattn::cuda

@@ -19,6 +19,31 @@ LONGATTN_DEVICE void store_global_16(void* global, uint4 value,
   simt::store_global(global, value, where);
 }
 
+LONGATTN_DEVICE float load_global_float(const float* global,
+                                        simt::Where where = simt::Where::current()) {
+  return simt::load_global<float>(global, where);
+}
+
+LONGATTN_DEVICE float2 load_global_float2(const float* global,
+                                          simt::Where where = simt::Where::current()) {
+  return simt::load_global<float2>(global, where);
+}
+
+LONGATTN_DEVICE void store_global_4(void* global, uint32_t value,
+                                    simt::Where where = simt::Where::current()) {
+  simt::store_global(global, value, where);
+}
+
+LONGATTN_DEVICE void store_global_float(float* global, float value,
+                                        simt::Where where = simt::Where::current()) {
+  simt::store_global(global, value, where);
+}
+
+LONGATTN_DEVICE void store_global_float2(float* global, float2 value,
+                                         simt::Where where = simt::Where::current()) {
+  simt::store_global(global, value, where);
+}
+
 LONGATTN_DEVICE void store_shared_4(uint32_t smem, uint32_t value,
                                     simt::Where where = simt::Where::current()) {
   simt::store_shared(smem, value, where);

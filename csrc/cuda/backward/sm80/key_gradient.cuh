@@ -10,6 +10,7 @@
 #include "cuda/backward/sm80/config.h"
 #include "cuda/schedule/work.h"
 #include "cuda/tiles/matmul.h"
+#include "cuda/tiles/store.h"
 #include "cuda/tiles/tensor_rows.h"
 #include "semantics/softmax_state.h"
 #include "semantics/tiles.h"
@@ -147,8 +148,11 @@ class KeyGradientBlock {
   LONGATTN_DEVICE void load_row(typename Shared::Stage& stage, int index, int32_t row) {
     const bool exists = row < shared_.sequence.q_len;
     const int64_t stored_row = stored_query(shared_.sequence, exists ? row : 0);
-    const float lse = *row_pointer<float>(problem_.lse, shared_.sequence.batch, stored_row, head_);
-    const float delta = *row_pointer<float>(problem_.delta, shared_.sequence.batch, stored_row, head_);
+    const int64_t batch = shared_.sequence.batch;
+    const float lse =
+        ptx::load_global_float(row_pointer<float>(problem_.lse, batch, stored_row, head_));
+    const float delta =
+        ptx::load_global_float(row_pointer<float>(problem_.delta, batch, stored_row, head_));
     stage.bounds[index] = exists ? bounds_at(*band_, shared_.sequence, row) : RowBounds{0, 0, 0, 0};
     stage.reference[index] = exists ? weight_reference(lse) : INFINITY;  // +inf: weights 0
     stage.delta[index] = exists ? delta : 0.0f;
@@ -187,23 +191,25 @@ class KeyGradientBlock {
 
   LONGATTN_DEVICE void leave(RegisterTile<kConfig.head_dim>& sums, const TensorView& gradient,
                              float* workspace, int dim, float scale) {
-    sums.for_each(lane_, [&](float& value, int half, int column) {
+    const Sequence& sequence = shared_.sequence;
+#pragma unroll
+    for (int half = 0; half < kRowsOfLane; ++half) {
       const int32_t key = work_.first_row + warp_row_ + row_of_lane(lane_, half);
-      if (key < shared_.sequence.k_len && column < dim) {
-        if (slice_ == 0) {
-          const int64_t row = shared_.sequence.k_row + key * shared_.sequence.row_step;
-          row_pointer<float>(gradient, shared_.sequence.batch, row, work_.head)[column] += value * scale;
-        } else {
-          workspace[workspace_row(key) * dim + column] = value * scale;
-        }
+      const int width = key < sequence.k_len ? dim : 0;
+      if (slice_ == 0) {
+        const int64_t row = sequence.k_row + key * sequence.row_step;
+        add_half(row_pointer<float>(gradient, sequence.batch, row, work_.head), width, sums, half,
+                 scale, lane_);
+      } else {
+        store_half(workspace + workspace_row(key) * dim, width, sums, half, scale, lane_);
       }
-      value = 0.0f;
-    });
+    }
+    sums.clear();
   }
 
   LONGATTN_DEVICE int64_t workspace_row(int32_t key) const {
-    const int64_t sequences = sequences_of(problem_.layout);
-    const int64_t block = ((slice_ - 1) * sequences + work_.sequence) * problem_.kv_heads;
+    const int64_t block =
+        ((slice_ - 1) * parameters_.sinks.sequences + work_.sequence) * problem_.kv_heads;
     return (block + work_.head) * parameters_.sinks.rows + key;
   }
 
@@ -241,7 +247,6 @@ static __global__ void __launch_bounds__(kAddSlicesThreads)
     add_slices_kernel(const __grid_constant__ BackwardParameters parameters) {
   const BackwardProblem& problem = parameters.problem;
   const SinkSlices& sinks = parameters.sinks;
-  const int64_t sequences = sequences_of(problem.layout);
   const int64_t key = blockIdx.x % sinks.rows;
   const auto kv_head = static_cast<int32_t>(blockIdx.x / sinks.rows % problem.kv_heads);
   const int64_t index = blockIdx.x / sinks.rows / problem.kv_heads;
@@ -252,11 +257,13 @@ static __global__ void __launch_bounds__(kAddSlicesThreads)
   const auto add = [&](const TensorView& gradient, const float* workspace, int dim) {
     const int column = threadIdx.x;
     if (column >= dim) return;
-    float& sum = row_pointer<float>(gradient, sequence.batch, row, kv_head)[column];
+    float* target = row_pointer<float>(gradient, sequence.batch, row, kv_head) + column;
+    float sum = ptx::load_global_float(target);
     for (int32_t slice = 1; slice < sinks.count; ++slice) {
-      const int64_t block = ((slice - 1) * sequences + index) * problem.kv_heads + kv_head;
-      sum += workspace[(block * sinks.rows + key) * dim + column];
+      const int64_t block = ((slice - 1) * sinks.sequences + index) * problem.kv_heads + kv_head;
+      sum += ptx::load_global_float(workspace + (block * sinks.rows + key) * dim + column);
     }
+    ptx::store_global_float(target, sum);
   };
   add(problem.dk, sinks.dk, problem.head_dim);
   add(problem.dv, sinks.dv, problem.value_dim);

@@ -9,6 +9,7 @@
 #include "cuda/schedule/key_tile_list.h"
 #include "cuda/schedule/work.h"
 #include "cuda/tiles/matmul.h"
+#include "cuda/tiles/store.h"
 #include "cuda/tiles/tensor_rows.h"
 #include "semantics/softmax_state.h"
 
@@ -103,9 +104,10 @@ class QueryGradientBlock {
       if (row >= sequence_.q_len) continue;
       const int64_t stored_row = stored_query(sequence_, row);
       bounds_[half] = bounds_at(band_, sequence_, row);
-      reference_[half] = weight_reference(
-          *row_pointer<float>(problem_.lse, sequence_.batch, stored_row, head_));
-      delta_[half] = *row_pointer<float>(problem_.delta, sequence_.batch, stored_row, head_);
+      const float* lse = row_pointer<float>(problem_.lse, sequence_.batch, stored_row, head_);
+      const float* delta = row_pointer<float>(problem_.delta, sequence_.batch, stored_row, head_);
+      reference_[half] = weight_reference(ptx::load_global_float(lse));
+      delta_[half] = ptx::load_global_float(delta);
     }
   }
 
@@ -132,12 +134,14 @@ class QueryGradientBlock {
 
   LONGATTN_DEVICE void add() {
     const float scale = static_cast<float>(problem_.softmax_scale);
-    dq_.for_each(lane_, [&](float& value, int half, int column) {
+#pragma unroll
+    for (int half = 0; half < kRowsOfLane; ++half) {
       const int32_t row = first_row_ + warp_row_ + row_of_lane(lane_, half);
-      if (row >= sequence_.q_len || column >= problem_.head_dim) return;
-      const int64_t stored_row = stored_query(sequence_, row);
-      row_pointer<float>(problem_.dq, sequence_.batch, stored_row, head_)[column] += value * scale;
-    });
+      const int width = row < sequence_.q_len ? problem_.head_dim : 0;
+      float* dq = row_pointer<float>(problem_.dq, sequence_.batch, stored_query(sequence_, row),
+                                     head_);
+      add_half(dq, width, dq_, half, scale, lane_);
+    }
   }
 
   Shared& shared_;

@@ -119,21 +119,16 @@ class ForwardBlock {
 #pragma unroll
     for (int half = 0; half < kRowsOfLane; ++half) {
       const int32_t row = first_row_ + warp_row_ + row_of_lane(lane_, half);
-      const bool leads = row < sequence_.q_len && lane_ % 4 == 0;  // of the row's four lanes
+      const bool exists = row < sequence_.q_len;
       const int64_t stored_row = stored_query(sequence_, row);
       float* lse = row_pointer<float>(problem_.lse, sequence_.batch, stored_row, head_);
-      const float old_lse = maximum_of_row(leads ? Epilogue::read_lse(lse) : -INFINITY);
+      const float old_lse = exists ? Epilogue::read_lse(lse) : -INFINITY;
       const MergedRow merged = Epilogue::merge(old_lse, softmax_.finish_row(half));
-      if (row >= sequence_.q_len) continue;
-      if (leads) *lse = merged.lse;
-#pragma unroll
-      for (int block = 0; block < RegisterTile<kConfig.head_dim>::kBlocks; ++block) {
-        const int column = block * kBlockColumns + lane_ % 4 * 2;
-        if (column >= problem_.value_dim) continue;
-        const float(&values)[4] = out_.values[block];
-        Epilogue::store_pair(problem_.out, sequence_.batch, stored_row, head_, column, merged,
-                             values[2 * half], values[2 * half + 1]);
-      }
+      ptx::synchronize_warp();  // the four lanes of the row have read the old lse
+      if (exists && lane_ % 4 == 0) ptx::store_global_float(lse, merged.lse);
+      Epilogue::store_row(
+          row_pointer<typename Epilogue::Out>(problem_.out, sequence_.batch, stored_row, head_),
+          exists ? problem_.value_dim : 0, out_, half, merged, lane_);
     }
   }
 
