@@ -18,7 +18,6 @@ PLAIN = ("round_robin", "lazy", 1)
 FIRST_AHEAD = ("forward", "lazy", 1)
 FIRST_AHEAD_EAGER = ("forward", "eager", 1)
 LAST_AHEAD = ("reverse", "lazy", 1)
-LAST_AHEAD_EAGER = ("reverse", "eager", 1)
 ANY_MOMENT = ("round_robin", "random", 1)
 
 CASES = {
@@ -59,6 +58,8 @@ class Mutation:
         return self.name
 
 
+WALK = "cuda/schedule/walk.h"
+KEY_WALK = "cuda/schedule/key_walk.h"
 FORWARD = "cuda/forward/sm80/kernel.cuh"
 SOFTMAX = "cuda/forward/online_softmax.h"
 EPILOGUE = "cuda/forward/epilogue.h"

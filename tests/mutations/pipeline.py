@@ -9,61 +9,41 @@ from mutations.mutation import (
     FIRST_AHEAD_EAGER,
     FORWARD,
     KEY_GRADIENT,
+    KEY_WALK,
     LAST_AHEAD,
-    LAST_AHEAD_EAGER,
     NAN,
-    QUERY_GRADIENT,
+    WALK,
     WRONG,
     Mutation,
 )
 
-LANDED = "ptx::synchronize_block();  // and so have the copies of the other threads"
-LANDED_OF_FORWARD = "ptx::synchronize_block();  // so every thread waits for every thread's copies"
-LANDED_OF_KEYS = (
-    "ptx::synchronize_block();  // and so have the copies and rows of the other threads"
-)
-READ_BY_ALL = (
-    "ptx::synchronize_block();  // no warp still reads the stage that the next copies overwrite"
-)
-WAIT_OF_FORWARD = (
-    "ptx::cp_async_wait<1>();   // all but the newest group: tile i has landed, in part by others,"
-)
-WAIT_OF_QUERIES = "ptx::cp_async_wait<1>();   // all but the newest group: tile i has landed"
-WAIT_OF_KEYS = "ptx::cp_async_wait<1>();   // all but the newest group: this tile has landed"
+# The heart of the walk: every thread's copies have landed, and only then a stage is filled again.
+MEET = "ptx::synchronize_block();        // and everyone's; and no warp still reads tile i - 1,\n"
+REFILL = "    if (i + 1 < count) load(i + 1);  // whose stage is filled again"
+WAIT = "ptx::cp_async_wait<0>();         // this thread's part of tile i has landed,"
 
 PIPELINE = [
-    Mutation("forward does not wait", FORWARD, WAIT_OF_FORWARD, ";", "causal", NAN),
+    Mutation("tiles are not waited for", WALK, WAIT, ";", "causal", NAN),
     Mutation(
-        "forward waits for one group less",
-        FORWARD,
-        WAIT_OF_FORWARD,
-        "ptx::cp_async_wait<2>();",
-        "causal",
-        NAN,
+        "tiles are waited for one group less", WALK, WAIT, "ptx::cp_async_wait<1>();", "wide", NAN
     ),
     Mutation(
-        "forward reads what others copy",
-        FORWARD,
-        LANDED_OF_FORWARD,
-        ";",
-        "causal",
-        NAN,
-        FIRST_AHEAD,
+        "warps read what others copy", WALK, MEET + REFILL, REFILL, "causal", NAN, FIRST_AHEAD
     ),
     Mutation(
-        "forward refills what others read",
-        FORWARD,
-        READ_BY_ALL,
-        ";",
+        "stages are filled while others read them",
+        WALK,
+        MEET + REFILL,
+        REFILL + "\n" + MEET,
         "causal",
         WRONG,
         FIRST_AHEAD_EAGER,
     ),
     Mutation(
-        "a warp of forward meets at another barrier",
-        FORWARD,
-        LANDED_OF_FORWARD,
-        "if (warp_row_ == 0) ptx::bar_sync(1, kThreads); else ptx::synchronize_block();",
+        "a warp meets at another barrier",
+        WALK,
+        MEET + REFILL,
+        "if (threadIdx.x < 32) ptx::bar_sync(1, 64); else ptx::synchronize_block();\n" + REFILL,
         "causal",
         DEADLOCK,
     ),
@@ -76,60 +56,36 @@ PIPELINE = [
         NAN,
     ),
     Mutation(
-        "forward reads the other stage",
-        FORWARD,
-        "shared_.stages[i % kConfig.stages]",
-        "shared_.stages[(i + 1) % kConfig.stages]",
+        "keys are read in the other stage",
+        KEY_WALK,
+        "visit(stages[index % kStages], tiles[index])",
+        "visit(stages[(index + 1) % kStages], tiles[index])",
         "causal",
         NAN,
     ),
     Mutation(
-        "forward fills one stage",
-        FORWARD,
-        "shared_.stages[index % kConfig.stages]",
-        "shared_.stages[0]",
+        "keys fill one stage",
+        KEY_WALK,
+        "load(stages[index % kStages], tiles[index].first_key)",
+        "load(stages[0], tiles[index].first_key)",
         "causal",
         NAN,
     ),
-    Mutation("dq does not wait", QUERY_GRADIENT, WAIT_OF_QUERIES, ";", "causal", NAN),
-    Mutation("dq reads what others copy", QUERY_GRADIENT, LANDED, ";", "causal", NAN, LAST_AHEAD),
     Mutation(
-        "dq refills what others read",
-        QUERY_GRADIENT,
-        READ_BY_ALL,
-        ";",
-        "causal",
-        WRONG,
-        LAST_AHEAD_EAGER,
-    ),
-    Mutation("dk does not wait", KEY_GRADIENT, WAIT_OF_KEYS, ";", "causal", NAN),
-    Mutation(
-        "dk waits for one group less",
+        "queries are read in the other stage",
         KEY_GRADIENT,
-        WAIT_OF_KEYS,
-        "ptx::cp_async_wait<2>();",
-        "wide",
+        "visit(shared_.stages[index % kStages], is_full(tiles.interval, tiles.begin + index))",
+        "visit(shared_.stages[(index + 1) % kStages], is_full(tiles.interval, tiles.begin + index))",
+        "causal",
         NAN,
     ),
     Mutation(
-        "dk reads what others copy", KEY_GRADIENT, LANDED_OF_KEYS, ";", "causal", NAN, FIRST_AHEAD
-    ),
-    Mutation(
-        "dk refills what others read",
+        "queries fill one stage",
         KEY_GRADIENT,
-        READ_BY_ALL,
-        ";",
+        "load_queries(shared_.stages[index % kStages], tiles.begin + index)",
+        "load_queries(shared_.stages[0], tiles.begin + index)",
         "causal",
-        WRONG,
-        LAST_AHEAD_EAGER,
-    ),
-    Mutation(
-        "dk uses one stage",
-        KEY_GRADIENT,
-        "(tile - tiles.begin) % kConfig.stages",
-        "0",
-        "causal",
-        WRONG,
+        NAN,
     ),
     Mutation(
         "dk does not wait for the sequence",
@@ -150,9 +106,9 @@ PIPELINE = [
         FIRST_AHEAD,
     ),
     Mutation(
-        "dk does not wait for keys that no query sees",
-        KEY_GRADIENT,
-        "ptx::cp_async_wait<0>();  // of a slice without queries too: its keys may be on their way",
+        "nothing waits for keys that no query sees",
+        WALK,
+        "ptx::cp_async_wait<0>();  // nothing may land in shared memory after the block has ended",
         ";",
         "few queries",
         WRONG,

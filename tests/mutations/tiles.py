@@ -2,8 +2,8 @@
 """Bugs in tiles of shared memory, and in which tiles are visited."""
 
 from mutations.mutation import (
-    FORWARD,
     KEY_GRADIENT,
+    KEY_WALK,
     NAN,
     WRONG,
     Mutation,
@@ -129,9 +129,9 @@ SCHEDULE = [
     ),
     Mutation(
         "heads of a group are scattered",
-        FORWARD,
-        "kv_head_of(parameters.problem, head)",
-        "head % parameters.problem.kv_heads",
+        KEY_WALK,
+        "kv_head_of(problem, head)",
+        "head % problem.kv_heads",
         "grouped heads",
         WRONG,
     ),

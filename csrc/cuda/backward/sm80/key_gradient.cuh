@@ -8,6 +8,7 @@
 
 #include "cuda/backward/parameters.h"
 #include "cuda/backward/sm80/config.h"
+#include "cuda/schedule/walk.h"
 #include "cuda/schedule/work.h"
 #include "cuda/tiles/matmul.h"
 #include "cuda/tiles/store.h"
@@ -27,7 +28,7 @@ struct KeyGradientShared {
     RowBounds bounds[kConfig.query_tile];
     float reference[kConfig.query_tile];  // lse in log2 units
     float delta[kConfig.query_tile];
-  } stages[kConfig.stages];
+  } stages[kStages];
   Sequence sequence;  // of the head at work; here because registers are short
 };
 
@@ -94,7 +95,6 @@ class KeyGradientBlock {
         cuda::key_rows<const Element>(problem_.v, shared_.sequence, work_.head, work_.first_row,
                                       problem_.value_dim),
         thread_);
-    // Joins the group of the first tile of queries.
   }
 
   LONGATTN_DEVICE QueryTileRange query_tiles_of_slice() const {
@@ -112,37 +112,28 @@ class KeyGradientBlock {
 
   LONGATTN_DEVICE void visit_queries() {
     const QueryTileRange tiles = query_tiles_of_slice();
-    load_queries(tiles, tiles.begin);
-    for (int32_t tile = tiles.begin; tile < tiles.end; ++tile) {
-      load_queries(tiles, tile + 1);
-      ptx::cp_async_wait<1>();   // all but the newest group: this tile has landed
-      ptx::synchronize_block();  // and so have the copies and rows of the other threads
-      visit(stage_of(tiles, tile), is_full(tiles.interval, tile));
-      ptx::synchronize_block();  // no warp still reads the stage that the next copies overwrite
-    }
-    ptx::cp_async_wait<0>();  // of a slice without queries too: its keys may be on their way
+    walk_tiles(
+        tiles.end - tiles.begin,
+        [&](int32_t index) {
+          load_queries(shared_.stages[index % kStages], tiles.begin + index);
+        },
+        [&](int32_t index) {
+          visit(shared_.stages[index % kStages], is_full(tiles.interval, tiles.begin + index));
+        });
   }
 
-  LONGATTN_DEVICE typename Shared::Stage& stage_of(const QueryTileRange& tiles, int32_t tile) {
-    return shared_.stages[(tile - tiles.begin) % kConfig.stages];
-  }
-
-  LONGATTN_DEVICE void load_queries(const QueryTileRange& tiles, int32_t tile) {
-    if (tile < tiles.end) {
-      auto& stage = stage_of(tiles, tile);
-      const int32_t first_row = tile * kConfig.query_tile;
-      copy_rows_async<kThreads>(
-          stage.q,
-          query_rows<const Element>(problem_.q, shared_.sequence, head_, first_row, problem_.head_dim),
-          thread_);
-      copy_rows_async<kThreads>(
-          stage.dout,
-          query_rows<const Element>(problem_.dout, shared_.sequence, head_, first_row,
-                                    problem_.value_dim),
-          thread_);
-      if (thread_ < kConfig.query_tile) load_row(stage, thread_, first_row + thread_);
-    }
-    ptx::cp_async_commit();
+  LONGATTN_DEVICE void load_queries(typename Shared::Stage& stage, int32_t tile) {
+    const int32_t first_row = tile * kConfig.query_tile;
+    copy_rows_async<kThreads>(
+        stage.q,
+        query_rows<const Element>(problem_.q, shared_.sequence, head_, first_row, problem_.head_dim),
+        thread_);
+    copy_rows_async<kThreads>(
+        stage.dout,
+        query_rows<const Element>(problem_.dout, shared_.sequence, head_, first_row,
+                                  problem_.value_dim),
+        thread_);
+    if (thread_ < kConfig.query_tile) load_row(stage, thread_, first_row + thread_);
   }
 
   LONGATTN_DEVICE void load_row(typename Shared::Stage& stage, int index, int32_t row) {

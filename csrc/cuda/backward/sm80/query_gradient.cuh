@@ -2,15 +2,12 @@
 // dQ on mma.sync: a thread block owns a tile of queries and walks over the keys that they see.
 #pragma once
 
-#include <ptx/barrier.h>
-
 #include "cuda/backward/parameters.h"
 #include "cuda/backward/sm80/config.h"
-#include "cuda/schedule/key_tile_list.h"
+#include "cuda/schedule/key_walk.h"
 #include "cuda/schedule/work.h"
 #include "cuda/tiles/matmul.h"
 #include "cuda/tiles/store.h"
-#include "cuda/tiles/tensor_rows.h"
 #include "semantics/softmax_state.h"
 
 namespace longattn::cuda {
@@ -19,10 +16,7 @@ template <BackwardConfig kConfig>
 struct QueryGradientShared {
   SharedTile<kConfig.query_tile, kConfig.head_dim> q;
   SharedTile<kConfig.query_tile, kConfig.head_dim> dout;
-  struct Stage {
-    SharedTile<kConfig.key_tile, kConfig.head_dim> k;
-    SharedTile<kConfig.key_tile, kConfig.head_dim> v;
-  } stages[kConfig.stages];
+  KeyStage<kConfig.key_tile, kConfig.head_dim> stages[kStages];
 };
 
 template <BackwardConfig kConfig, class Element>
@@ -40,7 +34,6 @@ class QueryGradientBlock {
         band_(parameters.bands.bands[parameters.bands.band_of_head[head]]),
         sequence_(sequence),
         head_(head),
-        kv_head_(kv_head_of(parameters.problem, head)),
         first_row_(first_row),
         thread_(threadIdx.x),
         lane_(threadIdx.x % kWarp),
@@ -55,15 +48,9 @@ class QueryGradientBlock {
     load_rows();
     dq_.clear();
     load_queries();
-    load_keys(tiles, 0);
-    for (int32_t i = 0; i < tiles.count(); ++i) {
-      load_keys(tiles, i + 1);
-      ptx::cp_async_wait<1>();   // all but the newest group: tile i has landed
-      ptx::synchronize_block();  // and so have the copies of the other threads
-      visit(shared_.stages[i % kConfig.stages], tiles[i]);
-      ptx::synchronize_block();  // no warp still reads the stage that the next copies overwrite
-    }
-    ptx::cp_async_wait<0>();  // nothing may land in shared memory after the block has ended
+    walk_keys<kThreads, Element>(
+        shared_.stages, problem_, sequence_, head_, tiles, thread_,
+        [&](const auto& stage, const TileOfKeys& keys) { visit(stage, keys); });
     add();
   }
 
@@ -77,21 +64,6 @@ class QueryGradientBlock {
         shared_.dout,
         query_rows<const Element>(problem_.dout, sequence_, head_, first_row_, problem_.value_dim),
         thread_);
-  }
-
-  LONGATTN_DEVICE void load_keys(const KeyTileList& tiles, int32_t index) {
-    if (index < tiles.count()) {
-      auto& stage = shared_.stages[index % kConfig.stages];
-      const int32_t key = tiles[index].first_key;
-      copy_rows_async<kThreads>(
-          stage.k, key_rows<const Element>(problem_.k, sequence_, kv_head_, key, problem_.head_dim),
-          thread_);
-      copy_rows_async<kThreads>(
-          stage.v,
-          key_rows<const Element>(problem_.v, sequence_, kv_head_, key, problem_.value_dim),
-          thread_);
-    }
-    ptx::cp_async_commit();
   }
 
   LONGATTN_DEVICE void load_rows() {
@@ -111,7 +83,9 @@ class QueryGradientBlock {
     }
   }
 
-  LONGATTN_DEVICE void visit(const typename Shared::Stage& stage, const TileOfKeys& keys) {
+  using Stage = KeyStage<kConfig.key_tile, kConfig.head_dim>;
+
+  LONGATTN_DEVICE void visit(const Stage& stage, const TileOfKeys& keys) {
     RegisterTile<kConfig.key_tile> scores, dp;
     scores.clear();
     multiply_by_rows<Element>(scores, shared_.q, warp_row_, stage.k, lane_);
@@ -149,7 +123,7 @@ class QueryGradientBlock {
   const float scale_;
   const HeadBand& band_;
   const Sequence sequence_;
-  const int32_t head_, kv_head_, first_row_;
+  const int32_t head_, first_row_;
   const int thread_, lane_, warp_row_;
   RowBounds bounds_[kRowsOfLane];
   float reference_[kRowsOfLane];

@@ -8,7 +8,6 @@ struct ForwardConfig {
   int head_dim;    // of the tiles: q, k and v are padded with zeros up to it
   int query_tile;  // 16 rows a warp
   int key_tile;
-  int stages;  // key tiles in shared memory
 
   constexpr int warps() const { return query_tile / 16; }
   constexpr int threads() const { return warps() * 32; }
@@ -16,8 +15,8 @@ struct ForwardConfig {
 
 // Every configuration needs less than 99 KiB, the limit of sm_86, sm_89 and sm_120.
 inline constexpr ForwardConfig kForwardConfigs[] = {
-    {.head_dim = 64, .query_tile = 128, .key_tile = 64, .stages = 2},
-    {.head_dim = 128, .query_tile = 128, .key_tile = 64, .stages = 2},
+    {.head_dim = 64, .query_tile = 128, .key_tile = 64},
+    {.head_dim = 128, .query_tile = 128, .key_tile = 64},
 };
 
 }  // namespace longattn::cuda

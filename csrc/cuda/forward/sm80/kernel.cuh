@@ -9,20 +9,16 @@
 #include "cuda/forward/online_softmax.h"
 #include "cuda/forward/parameters.h"
 #include "cuda/forward/sm80/config.h"
-#include "cuda/schedule/key_tile_list.h"
+#include "cuda/schedule/key_walk.h"
 #include "cuda/schedule/work.h"
 #include "cuda/tiles/matmul.h"
-#include "cuda/tiles/tensor_rows.h"
 
 namespace longattn::cuda {
 
 template <ForwardConfig kConfig>
 struct ForwardShared {
   SharedTile<kConfig.query_tile, kConfig.head_dim> q;
-  struct Stage {
-    SharedTile<kConfig.key_tile, kConfig.head_dim> k;
-    SharedTile<kConfig.key_tile, kConfig.head_dim> v;
-  } stages[kConfig.stages];
+  KeyStage<kConfig.key_tile, kConfig.head_dim> stages[kStages];
 };
 
 template <ForwardConfig kConfig, class Element, class Epilogue>
@@ -39,7 +35,6 @@ class ForwardBlock {
         band_(parameters.bands.bands[parameters.bands.band_of_head[head]]),
         sequence_(sequence),
         head_(head),
-        kv_head_(kv_head_of(parameters.problem, head)),
         first_row_(first_row),
         thread_(threadIdx.x),
         lane_(threadIdx.x % kWarp),
@@ -53,15 +48,9 @@ class ForwardBlock {
     load_row_bounds();
     out_.clear();
     load_queries();
-    load_keys(tiles, 0);
-    for (int32_t i = 0; i < tiles.count(); ++i) {
-      load_keys(tiles, i + 1);
-      ptx::cp_async_wait<1>();   // all but the newest group: tile i has landed, in part by others,
-      ptx::synchronize_block();  // so every thread waits for every thread's copies
-      visit(shared_.stages[i % kConfig.stages], tiles[i]);
-      ptx::synchronize_block();  // no warp still reads the stage that the next copies overwrite
-    }
-    ptx::cp_async_wait<0>();  // nothing may land in shared memory after the block has ended
+    walk_keys<kThreads, Element>(
+        shared_.stages, problem_, sequence_, head_, tiles, thread_,
+        [&](const auto& stage, const TileOfKeys& keys) { visit(stage, keys); });
     store();
   }
 
@@ -73,22 +62,6 @@ class ForwardBlock {
         thread_);
   }
 
-  // One group a tile, empty beyond the end, so that the number of groups in flight is known.
-  LONGATTN_DEVICE void load_keys(const KeyTileList& tiles, int32_t index) {
-    if (index < tiles.count()) {
-      auto& stage = shared_.stages[index % kConfig.stages];
-      const int32_t key = tiles[index].first_key;
-      copy_rows_async<kThreads>(
-          stage.k, key_rows<const Element>(problem_.k, sequence_, kv_head_, key, problem_.head_dim),
-          thread_);
-      copy_rows_async<kThreads>(
-          stage.v,
-          key_rows<const Element>(problem_.v, sequence_, kv_head_, key, problem_.value_dim),
-          thread_);
-    }
-    ptx::cp_async_commit();
-  }
-
   LONGATTN_DEVICE void load_row_bounds() {
 #pragma unroll
     for (int half = 0; half < kRowsOfLane; ++half) {
@@ -98,7 +71,9 @@ class ForwardBlock {
     }
   }
 
-  LONGATTN_DEVICE void visit(const typename Shared::Stage& stage, const TileOfKeys& keys) {
+  using Stage = KeyStage<kConfig.key_tile, kConfig.head_dim>;
+
+  LONGATTN_DEVICE void visit(const Stage& stage, const TileOfKeys& keys) {
     RegisterTile<kConfig.key_tile> scores;
     scores.clear();
     multiply_by_rows<Element>(scores, shared_.q, warp_row_, stage.k, lane_);
@@ -137,7 +112,7 @@ class ForwardBlock {
   const float scale_;
   const HeadBand& band_;
   const Sequence sequence_;
-  const int32_t head_, kv_head_, first_row_;
+  const int32_t head_, first_row_;
   const int thread_, lane_, warp_row_;
   RowBounds bounds_[kRowsOfLane];
   OnlineSoftmax softmax_;
