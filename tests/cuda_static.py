@@ -111,7 +111,7 @@ def _name(symbol: str) -> tuple:
     """(name, configuration, types) of a kernel's mangled name."""
     full = run("c++filt", symbol).strip().replace("longattn::cuda::", "")
     name, arguments = re.fullmatch(r"(?:void )?(\w+)_kernel(?:<(.*)>)?\(.*", full).groups()
-    short = re.sub(r"__nv_|__|(?<=Store)Epilogue<\w+ ?>|Epilogue", "", arguments or "").strip()
+    short = re.sub(r"__nv_|__|(?<=Store)Epilogue<\w+ ?>|Epilogue|Scores", "", arguments or "").strip()
     config, _, types = short.partition(", ")
     return (name, int(config), types) if config.isdigit() else (name, None, short)
 

@@ -28,7 +28,12 @@ MOST_SHARED_BYTES = 99 * 1024  # a block's limit on sm_86, sm_89 and sm_120
 # Types that each kernel is compiled for. Every further one costs build time and size.
 ELEMENTS = {"bfloat16", "half"}
 TYPES = {
-    "forward": {f"{element}, {way}" for element in ELEMENTS for way in ("Store", "Merge")},
+    "forward": {
+        f"{element}, {way}, {scores}"
+        for element in ELEMENTS
+        for way in ("Store", "Merge")
+        for scores in ("Plain", "General")
+    },
     "query_gradient": ELEMENTS,
     "key_gradient": ELEMENTS,
     "row_dot": {f"{element}, {out}" for element in ELEMENTS for out in (element, "float")},
@@ -55,7 +60,7 @@ def launches(folder):
 def test_variants_are_the_listed_ones(kernels):
     expected = {(name, config, types) for name, config in MOST_REGISTERS for types in TYPES[name]}
     found = [(kernel.name, kernel.config, kernel.types) for kernel in kernels]
-    assert len(found) == len(set(found)) == 21
+    assert len(found) == len(set(found)) == 29
     assert set(found) == expected
 
 

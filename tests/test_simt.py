@@ -2,13 +2,15 @@
 """The CUDA kernels themselves, compiled by g++ and run by the emulator of tests/simt: the ordinary
 cases through `longattn.attention(..., backend="simt")`, forward and backward."""
 
+import math
+
 import pytest
 import torch
 
 import comparison
 import inputs
 import longattn
-from cases import COMPACT, CORNER, DILATED, RAGGED, REGULAR, Case
+from cases import COMPACT, CORNER, DILATED, RAGGED, REGULAR, Case, Dilated
 from longattn import reference
 from longattn.masks import Causal, Window
 
@@ -68,6 +70,45 @@ def test_dilated(simt, case):
         arguments,
         case.name,
     )
+
+
+SCALED = [
+    Case("negative, sinks", Window(9, sink_tokens=3), 150, softmax_scale=-0.4, head_dim=64),
+    Case("negative, large logits", Causal(), 135, softmax_scale=-0.2, loudness=30.0),
+    Case("negative, rows that see nothing", Window(5), 70, 60, q_start=30, softmax_scale=-1.0),
+    Case("zero, window", Window(20), 150, softmax_scale=0.0),
+    Case("zero in float32", Causal(), 67, softmax_scale=1e-60),
+    Case("subnormal in float32", Causal(), 67, softmax_scale=1e-40),
+    Case("large", Causal(), 67, softmax_scale=30.0),
+]
+
+
+@pytest.mark.parametrize("case", SCALED, ids=str)
+def test_any_scale(simt, case):
+    """The engine folds a positive scale into the exponent; all others take another way."""
+    check(case, torch.bfloat16)
+
+
+def test_negative_scale_of_a_partial(simt):
+    case = Dilated("negative scale", (32, 64), (1, 2), 131)
+    comparison.compare(
+        lambda *tensors, **rest: longattn.dilated_attention(*tensors, backend="simt", **rest),
+        reference.dilated_attention,
+        inputs.qkv(case, torch.float16, grain=8),
+        dict(segment_lengths=(32, 64), dilation_rates=(1, 2), softmax_scale=-0.3),
+        case.name,
+    )
+
+
+def test_a_maximum_that_stays_loses_nothing(simt):
+    """Sums are shrunk to the new maximum in every tile: by exactly 1 where it does not change."""
+    q, k = torch.full((1, 1, 1, 8), 3.1), torch.full((1, 20000, 1, 8), 3.3)
+    q, k = q.bfloat16(), k.bfloat16()
+    _, lse = longattn.attention(
+        q, k, k, longattn.Full(), softmax_scale=1.3, backend="simt", return_lse=True
+    )
+    exact = 1.3 * 8 * q[0, 0, 0, 0].double() * k[0, 0, 0, 0].double() + math.log(20000)
+    assert abs(lse.item() - exact) < 2e-5
 
 
 SCHEDULES = [

@@ -31,6 +31,7 @@ CASES = {
         Case("packed", Causal(), q_lengths=(61, 1, 70), kv_lengths=(40, 30, 75), head_dim=16),
         Case("packed slices", Window(9, sink_tokens=70), q_lengths=(500, 10), head_dim=8),
         Case("narrow", Window(20), 100, q_heads=1, head_dim=16),
+        Case("negative scale", Window(20), 100, q_heads=1, head_dim=16, softmax_scale=-0.4),
         Dilated("dilated", (32, 64), (1, 2), 131, q_heads=4, kv_heads=2),
         # Heads 0 and 1 look at rows where keys are and no query is.
         Dilated("few queries", (64,), (4,), 2, 256, q_heads=4, kv_heads=1, causal=False),

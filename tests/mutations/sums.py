@@ -14,7 +14,30 @@ from mutations.mutation import (
 )
 
 SUMS = [
-    Mutation("scores are not scaled", FORWARD, "score *= scale_;", ";", "causal", WRONG),
+    Mutation(
+        "the exponent forgets the scale",
+        SOFTMAX,
+        "fmaf(score, factor, -reference[i / 2])",
+        "fmaf(score, 1.0f, -reference[i / 2])",
+        "causal",
+        WRONG,
+    ),
+    Mutation(
+        "general scores are not scaled",
+        "cuda/scores/general.h",
+        "products.values[block][i] *= scale_;",
+        ";",
+        "negative scale",
+        WRONG,
+    ),
+    Mutation(
+        "scores of a negative scale pass for plain ones",
+        "cuda/host/scores.h",
+        "score_parameters(problem).scale > 0.0f",
+        "true",
+        "negative scale",
+        NAN,
+    ),
     Mutation(
         "out is not shrunk", SOFTMAX, "out.values[block][i] *= shrink[i / 2];", ";", "causal", WRONG
     ),
@@ -22,8 +45,8 @@ SUMS = [
     Mutation(
         "rows that see nothing yet subtract infinity",
         SOFTMAX,
-        "exponent_reference(max)",
-        "max",
+        "exponent_reference(log2_max)",
+        "log2_max",
         "narrow",
         NAN,
     ),

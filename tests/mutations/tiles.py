@@ -2,6 +2,7 @@
 """Bugs in tiles of shared memory, and in which tiles are visited."""
 
 from mutations.mutation import (
+    FORWARD,
     KEY_GRADIENT,
     KEY_WALK,
     NAN,
@@ -117,6 +118,15 @@ SCHEDULE = [
         "is_full(tiles_.band, tile)",
         "true",
         "causal",
+        WRONG,
+    ),
+    Mutation("nothing is hidden", FORWARD, "!keys.full", "false", "causal", WRONG),
+    Mutation(
+        "sinks are hidden",
+        "cuda/tiles/visibility.h",
+        "lies_in(key, row.floor, row.sink_end)",
+        "false",
+        "window",
         WRONG,
     ),
     Mutation(

@@ -27,13 +27,15 @@ class OnlineSoftmax {
 #pragma unroll
     for (int half = 0; half < kRowsOfLane; ++half) {
       max_[half] = -INFINITY;
+      log2_max_[half] = -INFINITY;
       sum_[half] = 0.0f;
     }
   }
 
-  // Turns scores (log2 units) into weights and shrinks `out` to the new maximum.
+  // Turns scores into weights and shrinks `out` to the new maximum. `factor` > 0 takes scores to
+  // log2 units, within the exponent's multiply-add; it is the same in every call.
   template <int kKeys, int kDim>
-  LONGATTN_DEVICE void update(RegisterTile<kKeys>& scores, RegisterTile<kDim>& out) {
+  LONGATTN_DEVICE void update(RegisterTile<kKeys>& scores, RegisterTile<kDim>& out, float factor) {
     float reference[kRowsOfLane], shrink[kRowsOfLane];
 #pragma unroll
     for (int half = 0; half < kRowsOfLane; ++half) {
@@ -42,10 +44,11 @@ class OnlineSoftmax {
       for (int block = 0; block < RegisterTile<kKeys>::kBlocks; ++block) {
         max = fmaxf(max, fmaxf(scores.values[block][2 * half], scores.values[block][2 * half + 1]));
       }
-      max = maximum_of_row(max);
-      reference[half] = exponent_reference(max);
-      shrink[half] = ptx::exp2_approximate(max_[half] - reference[half]);
-      max_[half] = max;
+      max_[half] = maximum_of_row(max);
+      const float log2_max = in_log2_units(max_[half], factor);
+      reference[half] = exponent_reference(log2_max);
+      shrink[half] = ptx::exp2_approximate(log2_max_[half] - reference[half]);
+      log2_max_[half] = log2_max;
       sum_[half] *= shrink[half];
     }
 #pragma unroll
@@ -58,19 +61,27 @@ class OnlineSoftmax {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         float& score = scores.values[block][i];
-        score = ptx::exp2_approximate(score - reference[i / 2]);
+        score = ptx::exp2_approximate(fmaf(score, factor, -reference[i / 2]));
         sum_[i / 2] += score;
       }
     }
   }
 
   LONGATTN_DEVICE Finished<float> finish_row(int half) const {
-    return finish(SoftmaxState<float>{max_[half], sum_of_row(sum_[half])}, -INFINITY);
+    return finish(SoftmaxState<float>{log2_max_[half], sum_of_row(sum_[half])}, -INFINITY);
   }
 
  private:
-  float max_[kRowsOfLane];
-  float sum_[kRowsOfLane];  // of this lane's columns alone
+  // Rounded by itself: were it contracted with the subtraction from a maximum, a maximum that stays
+  // would shrink `out` by its rounding error in every tile.
+  LONGATTN_DEVICE static float in_log2_units(float max, float factor) {
+    constexpr float kLargest = 3.4028235e38f;  // an overflow must not look like a row without keys
+    return fminf(ptx::multiply(max, factor), kLargest);
+  }
+
+  float max_[kRowsOfLane];       // of scores as they come
+  float log2_max_[kRowsOfLane];  // max_ * factor
+  float sum_[kRowsOfLane];       // of this lane's columns alone
 };
 
 }  // namespace longattn::cuda

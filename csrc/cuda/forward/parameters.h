@@ -2,6 +2,7 @@
 // What a forward kernel is given, by value: the bands travel along, nothing is read from the host.
 #pragma once
 
+#include "cuda/scores/parameters.h"
 #include "semantics/problem.h"
 
 namespace longattn::cuda {
@@ -9,7 +10,7 @@ namespace longattn::cuda {
 struct ForwardParameters {
   ForwardProblem problem;  // its `bands` pointer is not used here
   BandTable bands;
-  float scale;  // of scores, into log2 units
+  ScoreParameters scores;
 };
 
 }  // namespace longattn::cuda

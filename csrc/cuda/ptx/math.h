@@ -22,6 +22,14 @@ LONGATTN_DEVICE float log2_approximate(float value) {
   return result;
 }
 
+// A rounding modifier keeps the product from being contracted with an addition.
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#floating-point-instructions-mul
+LONGATTN_DEVICE float multiply(float a, float b) {
+  float result;
+  asm("mul.rn.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+  return result;
+}
+
 // Two floats rounded to nearest even; `low` in the low half.
 template <HalfPrecision Element>
 LONGATTN_DEVICE uint32_t pack(float low, float high);

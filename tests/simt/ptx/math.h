@@ -21,6 +21,9 @@ LONGATTN_DEVICE float exp2_approximate(float value) {
 
 LONGATTN_DEVICE float log2_approximate(float value) { return std::log2(flush_to_zero(value)); }
 
+// A multiply-add of its own, which no compiler contracts with another addition.
+LONGATTN_DEVICE float multiply(float a, float b) { return std::fma(a, b, -0.0f); }
+
 template <HalfPrecision Element>
 LONGATTN_DEVICE uint32_t pack(float low, float high) {
   return static_cast<uint32_t>(Element(low).bits) | static_cast<uint32_t>(Element(high).bits) << 16;

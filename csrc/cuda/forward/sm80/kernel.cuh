@@ -12,6 +12,7 @@
 #include "cuda/schedule/key_walk.h"
 #include "cuda/schedule/work.h"
 #include "cuda/tiles/matmul.h"
+#include "cuda/tiles/visibility.h"
 
 namespace longattn::cuda {
 
@@ -21,7 +22,7 @@ struct ForwardShared {
   KeyStage<kConfig.key_tile, kConfig.head_dim> stages[kStages];
 };
 
-template <ForwardConfig kConfig, class Element, class Epilogue>
+template <ForwardConfig kConfig, class Element, class Epilogue, class Scores>
 class ForwardBlock {
  public:
   using Shared = ForwardShared<kConfig>;
@@ -31,7 +32,7 @@ class ForwardBlock {
                                const Sequence& sequence, int32_t head, int32_t first_row)
       : shared_(shared),
         problem_(parameters.problem),
-        scale_(parameters.scale),
+        scores_(parameters.scores),
         band_(parameters.bands.bands[parameters.bands.band_of_head[head]]),
         sequence_(sequence),
         head_(head),
@@ -77,16 +78,15 @@ class ForwardBlock {
     RegisterTile<kConfig.key_tile> scores;
     scores.clear();
     multiply_by_rows<Element>(scores, shared_.q, warp_row_, stage.k, lane_);
-    scale_and_hide(scores, keys);
-    softmax_.update(scores, out_);
+    scores_.apply(scores);
+    if (!keys.full) hide(scores, keys.first_key);
+    softmax_.update(scores, out_, scores_.factor());
     multiply_by_columns<Element>(out_, scores, stage.v, lane_);
   }
 
-  LONGATTN_DEVICE void scale_and_hide(RegisterTile<kConfig.key_tile>& scores,
-                                      const TileOfKeys& keys) {
+  LONGATTN_DEVICE void hide(RegisterTile<kConfig.key_tile>& scores, int32_t first_key) const {
     scores.for_each(lane_, [&](float& score, int half, int column) {
-      score *= scale_;
-      if (!keys.full && !sees(bounds_[half], keys.first_key + column)) score = -INFINITY;
+      if (!is_visible(bounds_[half], first_key + column)) score = -INFINITY;
     });
   }
 
@@ -109,7 +109,7 @@ class ForwardBlock {
 
   Shared& shared_;
   const ForwardProblem& problem_;
-  const float scale_;
+  const Scores scores_;
   const HeadBand& band_;
   const Sequence sequence_;
   const int32_t head_, first_row_;
@@ -121,7 +121,7 @@ class ForwardBlock {
 
 // The configuration is named by its index: nvcc 13.0 cannot make the host's half of a kernel whose
 // template argument is a struct.
-template <int kIndex, class Element, class Epilogue>
+template <int kIndex, class Element, class Epilogue, class Scores>
 __global__ void __launch_bounds__(kForwardConfigs[kIndex].threads())
     forward_kernel(const __grid_constant__ ForwardParameters parameters) {
   constexpr ForwardConfig kConfig = kForwardConfigs[kIndex];
@@ -131,8 +131,9 @@ __global__ void __launch_bounds__(kForwardConfigs[kIndex].threads())
                             blockIdx.x, /*last_tile_first=*/true);
   const Sequence sequence = sequence_at(layout, work.sequence, work.head, q_heads);
   if (work.first_row >= sequence.q_len) return;
-  ForwardBlock<kConfig, Element, Epilogue> block(ptx::shared_memory<ForwardShared<kConfig>>(),
-                                                 parameters, sequence, work.head, work.first_row);
+  ForwardBlock<kConfig, Element, Epilogue, Scores> block(
+      ptx::shared_memory<ForwardShared<kConfig>>(), parameters, sequence, work.head,
+      work.first_row);
   block.run();
 }
 
