@@ -43,11 +43,11 @@ if(longattn_cuda_wish STREQUAL "OFF")
 elseif(LONGATTN_NVCC)
   set(LONGATTN_CUDA_BUILT TRUE)
 elseif(longattn_cuda_wish STREQUAL "ON")
-  message(FATAL_ERROR "LONGATTN_CUDA is ON but nvcc was not found: install the CUDA toolkit 12.0 "
+  message(FATAL_ERROR "LONGATTN_CUDA is ON but nvcc was not found: install the CUDA toolkit 12.1 "
     "or newer and put nvcc on the PATH (or set CUDA_HOME), or set LONGATTN_CUDA=OFF.")
 elseif(longattn_driver_traces)
   message(FATAL_ERROR "This machine has an NVIDIA driver (${longattn_driver_traces}) but no nvcc: "
-    "install the CUDA toolkit 12.0 or newer and put nvcc on the PATH (or set CUDA_HOME), or set "
+    "install the CUDA toolkit 12.1 or newer and put nvcc on the PATH (or set CUDA_HOME), or set "
     "LONGATTN_CUDA=OFF to build for the CPU alone.")
 else()
   set(LONGATTN_NO_CUDA_REASON "neither nvcc nor an NVIDIA driver was found when it was built")
@@ -103,8 +103,8 @@ set(CMAKE_CUDA_ARCHITECTURES OFF)  # each target names its own
 set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
 set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
 enable_language(CUDA)
-if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.0)
-  message(FATAL_ERROR "nvcc is version ${CMAKE_CUDA_COMPILER_VERSION}; longattn needs 12.0 or "
+if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.1)  # see csrc/cuda/host/versions.h
+  message(FATAL_ERROR "nvcc is version ${CMAKE_CUDA_COMPILER_VERSION}; longattn needs 12.1 or "
     "newer. Install a newer CUDA toolkit or set LONGATTN_CUDA=OFF.")
 endif()
 

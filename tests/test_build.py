@@ -3,6 +3,7 @@
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -249,3 +250,12 @@ def test_gpus_of_this_machine_are_compiled_for(tmp_path, nvidia_smi):
     success, output = configure(tmp_path / "build", with_nvcc=True, path_first=nvidia_smi)
     assert success, output
     assert "for 90a-real;86-real (" in output
+
+
+def test_the_oldest_cuda_is_the_same_for_toolkit_and_driver():
+    build = (ROOT / "cmake/cuda.cmake").read_text()
+    [enforced] = re.findall(r"COMPILER_VERSION VERSION_LESS (\S+)\)", build)
+    told = set(re.findall(r"(?:toolkit|needs) (\d+\.\d+)", build))
+    driver = re.search(r"kOldestVersion = (\d+);", (ROOT / "csrc/cuda/host/versions.h").read_text())
+    major, minor = divmod(int(driver[1]) // 10, 100)
+    assert told == {enforced} == {f"{major}.{minor}"}

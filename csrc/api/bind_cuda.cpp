@@ -9,6 +9,7 @@
 #include "cuda/host/device_guard.h"
 #include "cuda/host/device_query.h"
 #include "cuda/host/engine.h"
+#include "cuda/host/versions.h"
 
 namespace py = pybind11;
 
@@ -17,7 +18,7 @@ namespace {
 
 py::object version_or_none(int version) {
   if (version == 0) return py::none();
-  return py::str(std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10));
+  return py::str(cuda::version_text(version));
 }
 
 py::object text_or_none(const std::string& text) {

@@ -6,13 +6,10 @@
 #include <algorithm>
 
 #include "cuda/host/architectures.h"
+#include "cuda/host/versions.h"
 
 namespace longattn::cuda {
 namespace {
-
-std::string version_text(int version) {
-  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
-}
 
 std::string error_text(cudaError_t error) {
   return std::string(cudaGetErrorName(error)) + ": " + cudaGetErrorString(error);
@@ -24,9 +21,7 @@ std::string why_no_count(cudaError_t error, const DeviceQuery& query) {
     return std::string("no NVIDIA driver was found (") + cudaGetErrorName(error) + ")";
   }
   if (error == cudaErrorInsufficientDriver) {
-    return "the NVIDIA driver runs CUDA up to " + version_text(query.driver_version) +
-           ", this build needs " + version_text(query.runtime_version) +
-           ": update the driver or build with an older CUDA toolkit";
+    return why_driver_is_refused(query.driver_version, query.runtime_version);
   }
   if (error == cudaErrorNoDevice) {
     return "the NVIDIA driver shows no GPU (" + error_text(error) +
@@ -74,7 +69,8 @@ DeviceQuery query_devices() {
   for (int index = 0; index < count; ++index) query.devices.push_back(query_device(index));
   const bool usable = std::any_of(query.devices.begin(), query.devices.end(),
                                   [](const Device& device) { return device.reason.empty(); });
-  if (!usable) {
+  query.reason = why_driver_is_too_old(query.driver_version);
+  if (query.reason.empty() && !usable) {
     query.reason = count == 0 ? "the NVIDIA driver shows no GPU"
                               : query.devices[0].name + ": " + query.devices[0].reason;
   }
