@@ -102,4 +102,8 @@ def choose(name: Optional[str], device: torch.device) -> Backend:
             f"backend {name!r} takes tensors on {backend.device_type!r}, q is on {str(device)!r}"
         )
     backend.engine.module()  # raises, with what to do, where it is not built or cannot be used
+    if device.type == "cuda":  # of several GPUs some may be too old for the kernels
+        reason = native.no_cuda_reason(device.index)
+        if reason is not None:
+            raise NotImplementedError(native.cuda_sentence(reason, f" on {device}"))
     return backend

@@ -207,15 +207,18 @@ def _current_stream(tensor: torch.Tensor) -> tuple:
 
 
 @lru_cache(maxsize=None)
-def _ask_for_cuda() -> Optional[str]:
-    return module().cuda_reason()
+def _ask_for_cuda() -> tuple:
+    """(why no GPU can be used or None, {index: the same of one GPU}). Once: it starts the driver."""
+    reasons = {index: gpu["reason"] for index, gpu in enumerate(module().cuda_devices())}
+    return module().cuda_reason(), reasons
 
 
 # torch.compile looks through a cache, and cannot look into native code.
 @torch.compiler.assume_constant_result
-def no_cuda_reason() -> Optional[str]:
-    """Why no GPU can be used, or None. Asked once: it starts the driver."""
-    return _ask_for_cuda()
+def no_cuda_reason(index: Optional[int] = None) -> Optional[str]:
+    """Why no GPU can be used, or not the one with this index; None: it can be."""
+    reason, reasons = _ask_for_cuda()
+    return reasons.get(index) if reason is None else reason
 
 
 def cuda_module():
@@ -226,8 +229,8 @@ def cuda_module():
     return module().cuda
 
 
-def cuda_sentence(reason: str) -> str:
-    return f"the CUDA engine cannot be used: {reason}"
+def cuda_sentence(reason: str, place: str = "") -> str:
+    return f"the CUDA engine cannot be used{place}: {reason}"
 
 
 cpu = Engine(module, lambda tensor: (torch.get_num_threads(), 0, 0))
