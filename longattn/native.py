@@ -208,7 +208,7 @@ def _current_stream(tensor: torch.Tensor) -> tuple:
 
 @lru_cache(maxsize=None)
 def _ask_for_cuda() -> tuple:
-    """(why no GPU can be used or None, {index: the same of one GPU}). Once: it starts the driver."""
+    """(why no GPU can be used or None, {index: the same of one GPU}). It starts the driver."""
     reasons = {index: gpu["reason"] for index, gpu in enumerate(module().cuda_devices())}
     return module().cuda_reason(), reasons
 
