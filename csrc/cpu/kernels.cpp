@@ -18,10 +18,11 @@ namespace {
 
 template <class Precision>
 const Kernels* kernels_of() {
-  using Lanes = typename Precision::Lanes;
+  using Lanes = typename Precision::RowLanes;
   using Element = typename Precision::Element;
   static constexpr Kernels kernels{&Forward<Precision>::run, &Backward<Precision>::run,
-                                   &row_dot<Lanes, Element>, &Rotary<Lanes, Element>::forward,
+                                   &row_dot<typename Precision::Lanes, Element>,
+                                   &Rotary<Lanes, Element>::forward,
                                    &Rotary<Lanes, Element>::backward};
   return &kernels;
 }

@@ -21,11 +21,11 @@ using BackwardKernel = int64_t (*)(const BackwardProblem&, const Sequence&, int3
 using RowDotKernel = void (*)(const RowDotProblem&, int64_t batch, int32_t head, int64_t begin,
                               int64_t end);
 
-// Rows [begin, end), at most kRotaryRows, of all heads of queries and keys. Backward adds to
+// Rows [begin, end), at most kMaxRotaryRows, of all heads of queries and keys. Backward adds to
 // bias_sums, accumulators [q_heads + kv_heads, head_dim], where gradients of biases are wanted.
 using RotaryKernel = void (*)(const RotaryProblem&, int64_t batch, int64_t begin, int64_t end,
                               void* bias_sums, void* scratch);
-inline constexpr int64_t kRotaryRows = 16;
+inline constexpr int64_t kMaxRotaryRows = 64;
 
 struct Kernels {
   ForwardKernel forward;

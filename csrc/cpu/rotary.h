@@ -33,24 +33,23 @@ class Rotary {
  public:
   using Real = typename Lanes::Scalar;
 
-  // Rows [begin, end), at most kRotaryRows, of queries and of keys as far as they have them.
+  // Rows [begin, end), at most kMaxRotaryRows, of queries and of keys as far as they have them.
   static void forward(const RotaryProblem& problem, int64_t batch, int64_t begin, int64_t end,
                       void* /*bias_sums*/, void* scratch) {
-    Rotary self(problem, batch, 1.0, scratch);
+    Rotary self(problem, batch, 1.0, end - begin, scratch);
     const bool shared = shares_tables(problem);
     for (const RotarySide* side : {&problem.queries, &problem.keys}) {
       const int64_t stop = std::min(end, side->rows);
       if (begin >= stop) continue;
       self.make_tables(*side, begin, stop, shared && side == &problem.keys);
-      self.for_each_vector_of(*side, side->input, begin, stop,
-                              [&](int64_t row, int32_t head) { self.forward_vector(*side, row, head); });
+      self.forward_side(*side, begin, stop);
     }
   }
 
   // Adds to bias_sums [q_heads + kv_heads, head_dim] where gradients of biases are wanted.
   static void backward(const RotaryProblem& problem, int64_t batch, int64_t begin, int64_t end,
                        void* bias_sums, void* scratch) {
-    Rotary self(problem, batch, -1.0, scratch);
+    Rotary self(problem, batch, -1.0, end - begin, scratch);
     const bool shared = shares_tables(problem) && is_wanted(problem.queries);
     Real* sums = static_cast<Real*>(bias_sums);
     for (const RotarySide* side : {&problem.queries, &problem.keys}) {
@@ -64,11 +63,14 @@ class Rotary {
   }
 
  private:
-  Rotary(const RotaryProblem& problem, int64_t batch, double direction, void* scratch)
+  static constexpr int64_t kLargeBytes = 1 << 24;
+
+  Rotary(const RotaryProblem& problem, int64_t batch, double direction, int64_t rows,
+         void* scratch)
       : problem_(problem), batch_(batch), table_(problem, direction),
         row_{problem.head_dim, problem.rotary_dim, problem.interleaved, table_.stride()} {
     Arena arena(scratch);
-    tables_ = arena.take<Real>(table_.numbers() * problem.map_count * kRotaryRows);
+    tables_ = arena.take<Real>(table_.numbers() * problem.map_count * rows);
     vector_ = arena.take<Real>(problem.head_dim);
     gradient_ = arena.take<Real>(problem.head_dim);
     sum_ = arena.take<Real>(problem.head_dim);
@@ -94,11 +96,15 @@ class Rotary {
     }
   }
 
+  static bool heads_are_neighbours(const TensorView& view) {
+    return view.head_stride <= view.row_stride;
+  }
+
   // body(row, head), in the order in which the vectors of `view` lie in memory.
   template <class Body>
   void for_each_vector_of(const RotarySide& side, const TensorView& view, int64_t begin,
                           int64_t end, Body body) const {
-    if (view.head_stride <= view.row_stride) {
+    if (heads_are_neighbours(view)) {
       for (int64_t row = begin; row < end; ++row) {
         for (int32_t head = 0; head < side.heads; ++head) body(row, head);
       }
@@ -109,9 +115,63 @@ class Rotary {
     }
   }
 
+  // Nothing but the rotation of one map: from one tensor to the other.
+  void rotate_all(const RotarySide& side, int map, const TensorView& from, const TensorView& to,
+                  int64_t begin, int64_t end) const {
+    if constexpr (Lanes::kStreams) {
+      if (streams(from, to)) {
+        rotate_into<StreamTo<Element>>(side, map, from, to, begin, end);
+        return Lanes::end_streams();
+      }
+    }
+    rotate_into<StoreTo<Element>>(side, map, from, to, begin, end);
+  }
+
+  // Large results leave the caches before they are read; written past them, their lines are not
+  // read first. Only whole lines: two vectors of 16-bit numbers.
+  bool streams(const TensorView& from, const TensorView& to) const {
+    const RotarySide &q = problem_.queries, &k = problem_.keys;
+    const int64_t numbers =
+        problem_.batch * (q.rows * q.heads + k.rows * k.heads) * problem_.head_dim;
+    const bool is_large = numbers * static_cast<int64_t>(sizeof(Element)) >= kLargeBytes;
+    if (!is_large || from.data == to.data) return false;
+    const auto whole = [](int64_t numbers) { return numbers % (2 * Lanes::kWidth) == 0; };
+    const int part = problem_.interleaved ? problem_.rotary_dim : problem_.rotary_dim / 2;
+    return whole(part) && whole(problem_.head_dim) && whole(to.head_stride) &&
+           whole(to.row_stride) && whole(to.batch_stride) &&
+           reinterpret_cast<uintptr_t>(to.data) % kCacheLine == 0;
+  }
+
+  template <class Sink>
+  [[gnu::flatten]] void rotate_into(const RotarySide& side, int map, const TensorView& from,
+                                    const TensorView& to, int64_t begin, int64_t end) const {
+    const auto run = [&](int64_t row, int32_t head, const Series& series) {
+      row_.rotate(row_pointer<Element>(from, batch_, row, head), scales_ + (row - begin_),
+                  table(row, map), Sink{row_pointer<Element>(to, batch_, row, head)}, series);
+    };
+    if (heads_are_neighbours(from)) {
+      const Series heads{side.heads, from.head_stride, to.head_stride, 0, 0};
+      for (int64_t row = begin; row < end; ++row) run(row, 0, heads);
+    } else {
+      const auto table_step = static_cast<int64_t>(table_.numbers()) * problem_.map_count;
+      const Series rows{end - begin, from.row_stride, to.row_stride, table_step, 1};
+      for (int32_t head = 0; head < side.heads; ++head) run(begin, head, rows);
+    }
+  }
+
   const Real* bias_of(const RotarySide& side, int32_t head) const {
     if (side.bias == nullptr) return nullptr;
     return static_cast<const Real*>(side.bias) + static_cast<int64_t>(head) * problem_.head_dim;
+  }
+
+  // Flat, like the other loops over vectors: what does not change from one to the next stays in
+  // registers.
+  [[gnu::flatten]] void forward_side(const RotarySide& side, int64_t begin, int64_t end) const {
+    if (problem_.map_count == 1 && side.bias == nullptr && !side.normalized) {
+      return rotate_all(side, 0, side.input, side.rotated[0], begin, end);
+    }
+    for_each_vector_of(side, side.input, begin, end,
+                       [&](int64_t row, int32_t head) { forward_vector(side, row, head); });
   }
 
   void forward_vector(const RotarySide& side, int64_t row, int32_t head) const {
@@ -119,7 +179,7 @@ class Rotary {
     Real scale = scales_[row - begin_];
     if (side.bias == nullptr && !side.normalized) {
       for (int m = 0; m < problem_.map_count; ++m) {
-        row_.rotate(x, scale, table(row, m), output(side, m, row, head));
+        row_.rotate(x, &scale, table(row, m), output(side, m, row, head));
       }
       return;
     }
@@ -128,36 +188,33 @@ class Rotary {
       scale /= std::max(std::sqrt(squares), static_cast<Real>(kSmallestNorm));
     }
     for (int m = 0; m < problem_.map_count; ++m) {
-      row_.rotate(vector_, scale, table(row, m), output(side, m, row, head));
+      row_.rotate(vector_, &scale, table(row, m), output(side, m, row, head));
     }
   }
 
-  StoreTo<Lanes, Element> output(const RotarySide& side, int map, int64_t row, int32_t head) const {
+  StoreTo<Element> output(const RotarySide& side, int map, int64_t row, int32_t head) const {
     return {row_pointer<Element>(side.rotated[map], batch_, row, head)};
   }
 
-  StoreTo<Lanes, Element> result(const RotarySide& side, int64_t row, int32_t head) const {
+  StoreTo<Element> result(const RotarySide& side, int64_t row, int32_t head) const {
     return {row_pointer<Element>(side.gradient, batch_, row, head)};
   }
 
-  void backward_side(const RotarySide& side, int64_t begin, int64_t end, Real* sums) const {
+  [[gnu::flatten]] void backward_side(const RotarySide& side, int64_t begin, int64_t end, Real* sums) const {
     const TensorView* first = std::find_if(
         side.rotated, side.rotated + problem_.map_count,
         [](const TensorView& view) { return view.data != nullptr; });
     const int given = static_cast<int>(std::count_if(
         first, side.rotated + problem_.map_count,
         [](const TensorView& view) { return view.data != nullptr; }));
+    if (side.bias_gradient == nullptr && given == 1 && !side.normalized) {
+      const int map = static_cast<int>(first - side.rotated);
+      return rotate_all(side, map, *first, side.gradient, begin, end);
+    }
     if (side.bias_gradient == nullptr) {
-      const bool plain = given == 1 && !side.normalized;
       for_each_vector_of(side, *first, begin, end, [&](int64_t row, int32_t head) {
-        if (plain) {
-          const int map = static_cast<int>(first - side.rotated);
-          row_.rotate(row_pointer<Element>(*first, batch_, row, head), scales_[row - begin_],
-                      table(row, map), result(side, row, head));
-        } else {
-          backward_vector(side, row, head);
-          row_.copy(gradient_, result(side, row, head));
-        }
+        backward_vector(side, row, head);
+        row_.copy(gradient_, result(side, row, head));
       });
       return;
     }
@@ -166,10 +223,10 @@ class Rotary {
       std::fill_n(sum_, problem_.head_dim, Real(0));
       for (int64_t row = begin; row < end; ++row) {
         backward_vector(side, row, head);
-        row_.copy(gradient_, AddTo<Lanes>{sum_});
+        row_.copy(gradient_, AddTo<Real>{sum_});
         if (side.gradient.data != nullptr) row_.copy(gradient_, result(side, row, head));
       }
-      row_.copy(sum_, AddTo<Lanes>{sums + static_cast<int64_t>(head) * problem_.head_dim});
+      row_.copy(sum_, AddTo<Real>{sums + static_cast<int64_t>(head) * problem_.head_dim});
     }
   }
 
@@ -179,11 +236,11 @@ class Rotary {
     for (int m = 0; m < problem_.map_count; ++m) {
       if (side.rotated[m].data == nullptr) continue;
       const Element* given = row_pointer<Element>(side.rotated[m], batch_, row, head);
-      const Real scale = scales_[row - begin_];
+      const Real* scale = scales_ + (row - begin_);
       if (is_first) {
-        row_.rotate(given, scale, table(row, m), StoreTo<Lanes, Real>{gradient_});
+        row_.rotate(given, scale, table(row, m), StoreTo<Real>{gradient_});
       } else {
-        row_.rotate(given, scale, table(row, m), AddTo<Lanes>{gradient_});
+        row_.rotate(given, scale, table(row, m), AddTo<Real>{gradient_});
       }
       is_first = false;
     }
@@ -198,7 +255,7 @@ class Rotary {
   RotaryTable<Lanes> table_;
   RotaryRow<Lanes> row_;
   int64_t begin_ = 0;
-  Real scales_[kRotaryRows];
+  Real scales_[kMaxRotaryRows];
   Real* tables_;    // [row][map][cosines | sines]
   Real* vector_;    // [head_dim], like the next two
   Real* gradient_;

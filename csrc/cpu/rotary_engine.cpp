@@ -11,12 +11,25 @@ namespace longattn::cpu {
 
 namespace {
 
-// Rows are worked on in chunks of kRotaryRows. Gradients of biases are summed by slices of chunks,
-// whose number depends on the problem alone, so that sums are always made in one order.
+// Gradients of biases are summed by slices of chunks, whose number depends on the problem alone, so
+// that sums are always made in one order.
 constexpr int64_t kMaxSlices = 64;
 
+// Rows whose tables are made at once, for all heads; a thread's unit of work. Where the rows of a
+// head are neighbours, the longer a run of them the better, as long as tables stay in the caches.
+int64_t rows_of_chunk(const RotaryProblem& problem) {
+  constexpr int64_t kFewRows = 16, kTableNumbers = 1 << 14;
+  const auto rows_are_neighbours = [&](const RotarySide& side) {
+    const TensorView& view = side.input.data ? side.input : side.gradient;
+    return side.rows > 1 && view.row_stride < view.head_stride;
+  };
+  const int64_t fit = kTableNumbers / (problem.map_count * 2 * problem.rotary_dim);
+  const bool long_runs = rows_are_neighbours(problem.queries) || rows_are_neighbours(problem.keys);
+  return std::clamp<int64_t>(fit, 8, long_runs ? kMaxRotaryRows : kFewRows);
+}
+
 int64_t chunks_of_entry(const RotaryProblem& problem) {
-  return ceil_divide(std::max(problem.queries.rows, problem.keys.rows), kRotaryRows);
+  return ceil_divide(std::max(problem.queries.rows, problem.keys.rows), rows_of_chunk(problem));
 }
 
 int64_t slices_of(const RotaryProblem& problem) {
@@ -42,9 +55,9 @@ int useful_threads(const RotaryProblem& problem, int threads) {
 
 void run_chunk(const RotaryProblem& problem, RotaryKernel kernel, int64_t chunk, void* bias_sums,
                void* scratch) {
-  const int64_t chunks = chunks_of_entry(problem);
-  const int64_t begin = chunk % chunks * kRotaryRows;
-  kernel(problem, chunk / chunks, begin, begin + kRotaryRows, bias_sums, scratch);
+  const int64_t chunks = chunks_of_entry(problem), rows = rows_of_chunk(problem);
+  const int64_t begin = chunk % chunks * rows;
+  kernel(problem, chunk / chunks, begin, begin + rows, bias_sums, scratch);
 }
 
 void run_chunks(const RotaryProblem& problem, RotaryKernel kernel, int threads) {

@@ -154,9 +154,9 @@ def _sides(inputs, rotated, gradients, shapes, dtype, positions, biases, bias_gr
     )
 
 
-def _empty(like: torch.Tensor, shape) -> torch.Tensor:
-    """A contiguous tensor; a large one on the CPU in large pages."""
-    tensor = like.new_empty(shape)
+def empty_like(like: torch.Tensor) -> torch.Tensor:
+    """A dense tensor with its order of dimensions; a large one on the CPU in large pages."""
+    tensor = torch.empty_like(like)
     if tensor.device.type != "cpu" or isinstance(tensor, torch._subclasses.FakeTensor):
         return tensor
     size = tensor.numel() * tensor.element_size()
@@ -168,7 +168,7 @@ def _empty(like: torch.Tensor, shape) -> torch.Tensor:
 def forward(q, k, inv_freq, log_growth, q_positions, k_positions, q_bias, k_bias, *settings):
     """-> [q_0, k_0, q_1, k_1, ...], a pair a map."""
     settings = Settings(*settings)
-    results = [_empty(tensor, tensor.shape) for _ in range(settings.map_count) for tensor in (q, k)]
+    results = [empty_like(tensor) for _ in range(settings.map_count) for tensor in (q, k)]
     _rotate_into(
         results, q, k, inv_freq, log_growth, q_positions, k_positions, q_bias, k_bias, settings
     )
@@ -260,7 +260,7 @@ def empty_results(gradients, wanted) -> list:
     given = _first_of_sides(gradients)
     some = next(g for g in given if g is not None)
     accumulator = accumulator_dtype(some.dtype)
-    inputs = [_empty(some, given[i].shape if wanted[i] else 0) for i in range(2)]
+    inputs = [empty_like(given[i]) if wanted[i] else some.new_empty(0) for i in range(2)]
     biases = [
         some.new_empty(given[i].shape[-2:] if wanted[2 + i] else 0, dtype=accumulator)
         for i in range(2)

@@ -37,7 +37,7 @@ for device in ("CPU", "CUDA"):
 @torch.library.register_fake("longattn::rotate")
 def _rotate_fake(q, k, inv_freq, log_growth, q_positions, k_positions, q_bias, k_bias, *settings):
     count = engine.Settings(*settings).map_count
-    return [tensor.new_empty(tensor.shape) for _ in range(count) for tensor in (q, k)]
+    return [torch.empty_like(tensor) for _ in range(count) for tensor in (q, k)]
 
 
 @torch.library.register_fake("longattn::rotate_")

@@ -10,7 +10,7 @@
 
 #include "cpu/arena.h"
 #include "cpu/operands/rows.h"
-#include "cpu/simd/avx512.h"
+#include "cpu/simd/avx512_bf16.h"
 #include "cpu/simd/transpose.h"
 #include "cpu/tile_sizes.h"
 
@@ -19,6 +19,7 @@ namespace longattn::inline LONGATTN_ISA {
 template <class MatmulType>
 struct Paired {
   using Lanes = Avx512Lanes;
+  using RowLanes = Avx512Bf16Lanes;
   using Vector = Lanes::Vector;
   using Element = BFloat16;
   using Real = float;

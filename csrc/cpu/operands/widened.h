@@ -16,6 +16,7 @@ namespace longattn::inline LONGATTN_ISA {
 template <class LanesType, class ElementType>
 struct Widened {
   using Lanes = LanesType;
+  using RowLanes = Lanes;  // of kernels without matrix products
   using Vector = typename Lanes::Vector;
   using Element = ElementType;
   using Real = typename Lanes::Scalar;

@@ -43,6 +43,13 @@ struct Avx2Lanes {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(data),
                      _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
   }
+  // Two vectors side by side.
+  template <class Element>
+  static void store_two(Element* data, Vector first, Vector second) {
+    store(data, first);
+    store(data + kWidth, second);
+  }
+  static constexpr bool kStreams = false;
   template <class Element>
   static Vector load_first(const Element* data, int count) {
     alignas(32) float lanes[kWidth] = {};

@@ -4,6 +4,8 @@
 
 #include <immintrin.h>
 
+#include <type_traits>
+
 #include "cpu/simd/elements.h"
 #include "cpu/simd/exp2.h"
 
@@ -35,6 +37,26 @@ struct Avx512Lanes {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(data),
                         _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
   }
+  // Two vectors side by side, in one store of 64 bytes where they fit it.
+  static void store_two(float* data, Vector first, Vector second) {
+    store(data, first);
+    store(data + kWidth, second);
+  }
+  template <class Element>
+  static void store_two(Element* data, Vector first, Vector second) {
+    _mm512_storeu_si512(data, narrow_two<Element>(first, second));
+  }
+  // The same past the caches, to a multiple of 64 bytes; seen by others after end_streams.
+  static constexpr bool kStreams = true;
+  static void stream_two(float* data, Vector first, Vector second) {
+    _mm512_stream_ps(data, first);
+    _mm512_stream_ps(data + kWidth, second);
+  }
+  template <class Element>
+  static void stream_two(Element* data, Vector first, Vector second) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(data), narrow_two<Element>(first, second));
+  }
+  static void end_streams() { _mm_sfence(); }
   static Vector load_first(const float* data, int count) {
     return _mm512_maskz_loadu_ps(first(count), data);
   }
@@ -90,14 +112,30 @@ struct Avx512Lanes {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
   }
   static __m256i narrow_bits(Vector value) {
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded_bits(value), 16));
+  }
+  template <class Element>
+  static __m512i narrow_two(Vector first, Vector second) {
+    if constexpr (std::is_same_v<Element, BFloat16>) {
+      alignas(64) static constexpr uint16_t kUpperHalves[32] = {
+          1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+          33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+      const __m512i upper_halves = _mm512_load_si512(kUpperHalves);
+      return _mm512_permutex2var_epi16(rounded_bits(first), upper_halves, rounded_bits(second));
+    } else {
+      return _mm512_inserti64x4(
+          _mm512_castsi256_si512(_mm512_cvtps_ph(first, _MM_FROUND_TO_NEAREST_INT)),
+          _mm512_cvtps_ph(second, _MM_FROUND_TO_NEAREST_INT), 1);
+    }
+  }
+  // The upper halves are the bfloat16.
+  static __m512i rounded_bits(Vector value) {
     const __m512i bits = _mm512_castps_si512(value);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     const __m512i rounded =
         _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
     const __mmask16 is_nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
-    return _mm512_cvtepi32_epi16(
-        _mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, is_nan, quiet), 16));
+    return _mm512_mask_or_epi32(rounded, is_nan, bits, _mm512_set1_epi32(0x400000));
   }
 };
 

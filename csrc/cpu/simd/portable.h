@@ -32,6 +32,13 @@ struct PortableLanes {
   static void store(Element* data, Vector value) {
     for (int i = 0; i < kLanes; ++i) narrow(value[i], data[i]);
   }
+  // Two vectors side by side.
+  template <class Element>
+  static void store_two(Element* data, Vector first, Vector second) {
+    store(data, first);
+    store(data + kWidth, second);
+  }
+  static constexpr bool kStreams = false;
   template <class Element>
   static Vector load_first(const Element* data, int count) {
     Vector result{};
