@@ -148,7 +148,13 @@ def test_masks_import_nothing_else_of_longattn():
 
 
 # Values that say what is computed, never how: the reference may read them.
-VALUES = ("longattn.masks", "longattn.biases", "longattn.rope", "longattn.reference")
+VALUES = (
+    "longattn.masks",
+    "longattn.biases",
+    "longattn.logn",
+    "longattn.rope",
+    "longattn.reference",
+)
 
 
 def test_reference_does_not_use_the_engine():

@@ -11,8 +11,10 @@ from longattn.reference.dense import (
     shifted_sparse_attention,
     visible,
 )
+from longattn.reference.rotary import apply_rotary
 
 __all__ = [
+    "apply_rotary",
     "attention",
     "dilated_attention",
     "lambda_attention",
