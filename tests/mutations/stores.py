@@ -108,7 +108,7 @@ STORES = [
     Mutation(
         "dq of rows beyond the sequence is stored",
         QUERY_GRADIENT,
-        "row < sequence_.q_len ? problem_.head_dim : 0",
+        "row < sequence.q_len ? problem_.head_dim : 0",
         "problem_.head_dim",
         "causal",
         CANARY,
@@ -143,8 +143,8 @@ COLLECTIVES = [
     Mutation(
         "lanes whose row exists add up their sums alone",
         FORWARD,
-        "Epilogue::merge(old_lse, softmax_.finish_row(half))",
-        "exists ? Epilogue::merge(old_lse, softmax_.finish_row(half)) : MergedRow{}",
+        "softmax_.finish_row(half, scores_.factor())",
+        "exists ? softmax_.finish_row(half, scores_.factor()) : Finished<float>{}",
         "wide",
         DIVIDED,
     ),

@@ -45,8 +45,8 @@ SUMS = [
     Mutation(
         "rows that see nothing yet subtract infinity",
         SOFTMAX,
-        "exponent_reference(log2_max)",
-        "log2_max",
+        "exponent_reference(in_log2_units(max_[half], factor))",
+        "in_log2_units(max_[half], factor)",
         "narrow",
         NAN,
     ),
@@ -93,7 +93,7 @@ SUMS = [
     Mutation(
         "dq ignores delta",
         QUERY_GRADIENT,
-        "(dp.values[block][i] - delta_[i / 2])",
+        "dp.values[block][i] - delta_[i / 2]",
         "dp.values[block][i]",
         "causal",
         WRONG,

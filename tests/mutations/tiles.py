@@ -6,6 +6,7 @@ from mutations.mutation import (
     KEY_GRADIENT,
     KEY_WALK,
     NAN,
+    QUERY_GRADIENT,
     WRONG,
     Mutation,
 )
@@ -22,18 +23,16 @@ TILES = [
     Mutation(
         "left operands are read without swizzle",
         "cuda/tiles/matmul.h",
-        "tile.address(first_row + lane % 16, step * 2 + lane / 16)",
-        "tile.address(0, step * 2 + lane / 16)"
-        " + (first_row + lane % 16) * Tile::kChunks * kChunkBytes",
+        "left.address(left_row + lane % 16, lane / 16)",
+        "left.address(0, lane / 16) + (left_row + lane % 16) * LeftTile::kChunks * kChunkBytes",
         "causal",
         WRONG,
     ),
     Mutation(
         "transposed operands are read without swizzle",
         "cuda/tiles/matmul.h",
-        "right.address(step * 16 + lane % 16, column / 8 + lane / 16)",
-        "right.address(0, column / 8 + lane / 16)"
-        " + (step * 16 + lane % 16) * RightTile::kChunks * kChunkBytes",
+        "right.address(lane % 16, lane / 16)",
+        "right.address(0, lane / 16) + lane % 16 * RightTile::kChunks * kChunkBytes",
         "wide",
         WRONG,
     ),
@@ -48,7 +47,7 @@ TILES = [
     Mutation(
         "rows beyond the sequence are copied",
         "cuda/tiles/copy.h",
-        "row < valid_rows",
+        "first_row + row < valid_rows",
         "valid_rows > 0",
         "packed",
         NAN,
@@ -59,6 +58,22 @@ TILES = [
         "chunk * kChunkElements < rows.dim ? rows.count : 0",
         "rows.count",
         "window",
+        NAN,
+    ),
+    Mutation(
+        "rows of a later tile are counted from the first",
+        "cuda/tiles/copy.h",
+        "return {data + row * stride, stride, count - row, dim};",
+        "return {data + row * stride, stride, count, dim};",
+        "packed",
+        NAN,
+    ),
+    Mutation(
+        "chunks of later steps lose the swizzle",
+        "cuda/tiles/shared_tile.h",
+        "(first ^ bytes % kSwizzled)",
+        "(first + bytes % kSwizzled)",
+        "causal",
         NAN,
     ),
     Mutation(
@@ -121,6 +136,16 @@ SCHEDULE = [
         WRONG,
     ),
     Mutation("nothing is hidden", FORWARD, "!keys.full", "false", "causal", WRONG),
+    Mutation("dq hides nothing", QUERY_GRADIENT, "!keys.full", "false", "causal", WRONG),
+    Mutation(
+        "dk and dv hide nothing",
+        KEY_GRADIENT,
+        "if (!full) hide(p, ds, stage);",
+        ";",
+        "causal",
+        WRONG,
+    ),
+    Mutation("dv hides nothing", KEY_GRADIENT, "p.values[block][i] = 0.0f;", ";", "causal", WRONG),
     Mutation(
         "sinks are hidden",
         "cuda/tiles/visibility.h",
@@ -140,8 +165,8 @@ SCHEDULE = [
     Mutation(
         "heads of a group are scattered",
         KEY_WALK,
-        "kv_head_of(problem, head)",
-        "head % problem.kv_heads",
+        "kv_head_of(problem, tile.head)",
+        "tile.head % problem.kv_heads",
         "grouped heads",
         WRONG,
     ),

@@ -27,7 +27,6 @@ class OnlineSoftmax {
 #pragma unroll
     for (int half = 0; half < kRowsOfLane; ++half) {
       max_[half] = -INFINITY;
-      log2_max_[half] = -INFINITY;
       sum_[half] = 0.0f;
     }
   }
@@ -44,11 +43,10 @@ class OnlineSoftmax {
       for (int block = 0; block < RegisterTile<kKeys>::kBlocks; ++block) {
         max = fmaxf(max, fmaxf(scores.values[block][2 * half], scores.values[block][2 * half + 1]));
       }
+      const float old_max = in_log2_units(max_[half], factor);
       max_[half] = maximum_of_row(max);
-      const float log2_max = in_log2_units(max_[half], factor);
-      reference[half] = exponent_reference(log2_max);
-      shrink[half] = ptx::exp2_approximate(log2_max_[half] - reference[half]);
-      log2_max_[half] = log2_max;
+      reference[half] = exponent_reference(in_log2_units(max_[half], factor));
+      shrink[half] = ptx::exp2_approximate(old_max - reference[half]);
       sum_[half] *= shrink[half];
     }
 #pragma unroll
@@ -67,8 +65,9 @@ class OnlineSoftmax {
     }
   }
 
-  LONGATTN_DEVICE Finished<float> finish_row(int half) const {
-    return finish(SoftmaxState<float>{log2_max_[half], sum_of_row(sum_[half])}, -INFINITY);
+  LONGATTN_DEVICE Finished<float> finish_row(int half, float factor) const {
+    const float max = in_log2_units(max_[half], factor);
+    return finish(SoftmaxState<float>{max, sum_of_row(sum_[half])}, -INFINITY);
   }
 
  private:
@@ -79,9 +78,8 @@ class OnlineSoftmax {
     return fminf(ptx::multiply(max, factor), kLargest);
   }
 
-  float max_[kRowsOfLane];       // of scores as they come
-  float log2_max_[kRowsOfLane];  // max_ * factor
-  float sum_[kRowsOfLane];       // of this lane's columns alone
+  float max_[kRowsOfLane];  // of scores as they come
+  float sum_[kRowsOfLane];  // of this lane's columns alone
 };
 
 }  // namespace longattn::cuda

@@ -2,7 +2,7 @@
 // The walk of a tile of queries over the keys that it sees.
 #pragma once
 
-#include "cuda/schedule/key_tile_list.h"
+#include "cuda/schedule/query_tile.h"
 #include "cuda/schedule/walk.h"
 #include "cuda/tiles/tensor_rows.h"
 
@@ -14,24 +14,22 @@ struct KeyStage {
   SharedTile<kKeys, kDim> v;
 };
 
-// visit(stage, tile) for every tile of keys. `head`: of the queries.
+// visit(stage, keys) for every tile of keys.
 template <int kThreads, class Element, class Stage, class Visit>
 LONGATTN_DEVICE void walk_keys(Stage (&stages)[kStages], const Problem& problem,
-                               const Sequence& sequence, int32_t head, const KeyTileList& tiles,
-                               int thread, Visit visit) {
-  const int32_t kv_head = kv_head_of(problem, head);
-  const auto load = [&](Stage& stage, int32_t key) {
-    copy_rows_async<kThreads>(
-        stage.k, key_rows<const Element>(problem.k, sequence, kv_head, key, problem.head_dim),
-        thread);
-    copy_rows_async<kThreads>(
-        stage.v, key_rows<const Element>(problem.v, sequence, kv_head, key, problem.value_dim),
-        thread);
+                               const QueryTile& tile, int thread, Visit visit) {
+  const Sequence& sequence = tile.sequence;
+  const int32_t kv_head = kv_head_of(problem, tile.head);
+  const auto k = key_rows<const Element>(problem.k, sequence, kv_head, 0, problem.head_dim);
+  const auto v = key_rows<const Element>(problem.v, sequence, kv_head, 0, problem.value_dim);
+  const auto load = [&](Stage& stage, int32_t first_key) {
+    copy_rows_async<kThreads>(stage.k, k.from(first_key), thread);
+    copy_rows_async<kThreads>(stage.v, v.from(first_key), thread);
   };
   walk_tiles(
-      tiles.count(),
-      [&](int32_t index) { load(stages[index % kStages], tiles[index].first_key); },
-      [&](int32_t index) { visit(stages[index % kStages], tiles[index]); });
+      tile.keys.count(),
+      [&](int32_t index) { load(stages[index % kStages], tile.keys[index].first_key); },
+      [&](int32_t index) { visit(stages[index % kStages], tile.keys[index]); });
 }
 
 }  // namespace longattn::cuda

@@ -18,6 +18,10 @@ struct GlobalRows {
   int64_t stride;  // elements between rows
   int count;
   int dim;
+
+  LONGATTN_DEVICE GlobalRows from(int row) const {
+    return {data + row * stride, stride, count - row, dim};
+  }
 };
 
 template <int kThreads, class Tile, class Element>
@@ -30,12 +34,12 @@ LONGATTN_DEVICE void copy_rows_async(const Tile& tile, const GlobalRows<Element>
   const int first_row = thread / Tile::kChunks, chunk = thread % Tile::kChunks;
   const int valid_rows = chunk * kChunkElements < rows.dim ? rows.count : 0;
   const Element* source = rows.data + first_row * rows.stride + chunk * kChunkElements;
-  uint32_t target = tile.address(first_row, chunk);
-#pragma unroll 2
-  for (int row = first_row; row < Tile::kRows; row += kStep) {
-    ptx::cp_async_16(target, source, row < valid_rows);
+  const uint32_t target = tile.address(first_row, chunk);
+#pragma unroll
+  for (int row = 0; row < Tile::kRows; row += kStep) {
+    ptx::cp_async_16(target + row * Tile::kChunks * kChunkBytes, source,
+                     first_row + row < valid_rows);
     source += kStep * rows.stride;
-    target += kStep * Tile::kChunks * kChunkBytes;
   }
 }
 

@@ -11,27 +11,21 @@
 
 namespace longattn::cuda {
 
-// A's fragment: rows first_row .. + 15, numbers 16 step .. + 15 of a tile.
-template <class Tile>
-LONGATTN_DEVICE void load_left(uint32_t (&a)[4], const Tile& tile, int first_row, int step,
-                               int lane) {
-  ptx::ldmatrix_x4(a, tile.address(first_row + lane % 16, step * 2 + lane / 16));
-}
-
 // sum[16][columns] += A[16][dim] B[columns][dim]^T: both operands are tiles of rows.
 template <class Element, class LeftTile, class RightTile, int kColumns>
 LONGATTN_DEVICE void multiply_by_rows(RegisterTile<kColumns>& sum, const LeftTile& left,
                                       int left_row, const RightTile& right, int lane) {
   static_assert(kColumns == RightTile::kRows && LeftTile::kDim == RightTile::kDim);
-#pragma unroll 2
+  const uint32_t left_first = left.address(left_row + lane % 16, lane / 16);
+  const uint32_t right_first = right.address(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+#pragma unroll
   for (int step = 0; step < LeftTile::kDim / 16; ++step) {
     uint32_t a[4];
-    load_left(a, left, left_row, step, lane);
+    ptx::ldmatrix_x4(a, left.address_from(left_first, 0, step));
 #pragma unroll
     for (int column = 0; column < kColumns; column += 16) {
       uint32_t b[4];
-      const int row = column + lane % 8 + lane / 16 * 8;
-      ptx::ldmatrix_x4(b, right.address(row, step * 2 + lane / 8 % 2));
+      ptx::ldmatrix_x4(b, right.address_from(right_first, column, step));
       ptx::mma_m16n8k16<Element>(sum.values[column / 8], a, b[0], b[1]);
       ptx::mma_m16n8k16<Element>(sum.values[column / 8 + 1], a, b[2], b[3]);
     }
@@ -55,6 +49,7 @@ LONGATTN_DEVICE void multiply_by_columns(RegisterTile<kColumns>& sum,
                                          const RegisterTile<kInner>& weights,
                                          const RightTile& right, int lane) {
   static_assert(kInner == RightTile::kRows && kColumns == RightTile::kDim);
+  const uint32_t right_first = right.address(lane % 16, lane / 16);
 #pragma unroll
   for (int step = 0; step < kInner / 16; ++step) {
     uint32_t a[4];
@@ -62,7 +57,7 @@ LONGATTN_DEVICE void multiply_by_columns(RegisterTile<kColumns>& sum,
 #pragma unroll
     for (int column = 0; column < kColumns; column += 16) {
       uint32_t b[4];
-      ptx::ldmatrix_x4_trans(b, right.address(step * 16 + lane % 16, column / 8 + lane / 16));
+      ptx::ldmatrix_x4_trans(b, right.address_from(right_first, step * 16, column / 16));
       ptx::mma_m16n8k16<Element>(sum.values[column / 8], a, b[0], b[1]);
       ptx::mma_m16n8k16<Element>(sum.values[column / 8 + 1], a, b[2], b[3]);
     }

@@ -24,6 +24,16 @@ struct SharedTile {
     return ptx::shared_address(bytes) +
            static_cast<uint32_t>((row * kChunks + (chunk ^ (row & 7))) * kChunkBytes);
   }
+
+  // Of chunk `chunk + pairs * 2` of the row whose chunk `chunk`, 0 or 1, has the address `first`; of
+  // the same chunk `rows` rows further, a multiple of 8. All but one exclusive or is known when
+  // compiled: rows are multiples of 128 bytes, and the swizzle touches the three bits below.
+  LONGATTN_DEVICE static uint32_t address_from(uint32_t first, int rows, int pairs) {
+    constexpr uint32_t kSwizzled = 8 * kChunkBytes;
+    const uint32_t bytes = static_cast<uint32_t>(pairs * 2 * kChunkBytes);
+    return (first ^ bytes % kSwizzled) + bytes / kSwizzled * kSwizzled +
+           static_cast<uint32_t>(rows * kChunks * kChunkBytes);
+  }
 };
 
 }  // namespace longattn::cuda

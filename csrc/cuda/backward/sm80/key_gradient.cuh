@@ -13,6 +13,7 @@
 #include "cuda/tiles/matmul.h"
 #include "cuda/tiles/store.h"
 #include "cuda/tiles/tensor_rows.h"
+#include "cuda/tiles/visibility.h"
 #include "semantics/softmax_state.h"
 #include "semantics/tiles.h"
 
@@ -153,24 +154,39 @@ class KeyGradientBlock {
     RegisterTile<kConfig.query_tile> scores, dp;
     scores.clear();
     multiply_by_rows<Element>(scores, shared_.k, warp_row_, stage.q, lane_);
-    scores.for_each(lane_, [&](float& score, int half, int column) {
-      const int32_t key = work_.first_row + warp_row_ + row_of_lane(lane_, half);
-      const bool visible = full || sees(stage.bounds[column], key);
-      score = visible ? ptx::exp2_approximate(score * parameters_.scale - stage.reference[column])
-                      : 0.0f;
-    });
-    multiply_by_columns<Element>(dv_, scores, stage.dout, lane_);
     dp.clear();
     multiply_by_rows<Element>(dp, shared_.v, warp_row_, stage.dout, lane_);
+    auto& p = scores;
+    auto& ds = dp;
 #pragma unroll
-    for (int block = 0; block < RegisterTile<kConfig.query_tile>::kBlocks; ++block) {
+    for (int block = 0; block < p.kBlocks; ++block) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int column = block * kBlockColumns + lane_ % 4 * 2 + i % 2;
-        scores.values[block][i] *= dp.values[block][i] - stage.delta[column];
+        const int column = column_of_lane(lane_, block) + i % 2;
+        const float exponent =
+            fmaf(scores.values[block][i], parameters_.scale, -stage.reference[column]);
+        p.values[block][i] = ptx::exp2_approximate(exponent);
+        ds.values[block][i] = p.values[block][i] * (dp.values[block][i] - stage.delta[column]);
       }
     }
-    multiply_by_columns<Element>(dk_, scores, stage.q, lane_);
+    if (!full) hide(p, ds, stage);
+    multiply_by_columns<Element>(dv_, p, stage.dout, lane_);
+    multiply_by_columns<Element>(dk_, ds, stage.q, lane_);
+  }
+
+  LONGATTN_DEVICE void hide(RegisterTile<kConfig.query_tile>& p,
+                            RegisterTile<kConfig.query_tile>& ds,
+                            const typename Shared::Stage& stage) const {
+#pragma unroll
+    for (int block = 0; block < p.kBlocks; ++block) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int32_t key = work_.first_row + warp_row_ + row_of_lane(lane_, i / 2);
+        if (is_visible(stage.bounds[column_of_lane(lane_, block) + i % 2], key)) continue;
+        p.values[block][i] = 0.0f;
+        ds.values[block][i] = 0.0f;
+      }
+    }
   }
 
   // Hands over what has been summed up, and starts anew.
@@ -217,7 +233,8 @@ class KeyGradientBlock {
 
 // See forward/sm80/kernel.cuh on the index.
 template <int kIndex, class Element>
-__global__ void __launch_bounds__(kKeyGradientConfigs[kIndex].threads())
+__global__ void __launch_bounds__(kKeyGradientConfigs[kIndex].threads(),
+                                  kKeyGradientConfigs[kIndex].min_blocks)
     key_gradient_kernel(const __grid_constant__ BackwardParameters parameters) {
   constexpr BackwardConfig kConfig = kKeyGradientConfigs[kIndex];
   const BackwardProblem& problem = parameters.problem;

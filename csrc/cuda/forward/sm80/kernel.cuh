@@ -10,7 +10,7 @@
 #include "cuda/forward/parameters.h"
 #include "cuda/forward/sm80/config.h"
 #include "cuda/schedule/key_walk.h"
-#include "cuda/schedule/work.h"
+#include "cuda/schedule/query_tile.h"
 #include "cuda/tiles/matmul.h"
 #include "cuda/tiles/visibility.h"
 
@@ -20,59 +20,53 @@ template <ForwardConfig kConfig>
 struct ForwardShared {
   SharedTile<kConfig.query_tile, kConfig.head_dim> q;
   KeyStage<kConfig.key_tile, kConfig.head_dim> stages[kStages];
+  QueryTile tile;
 };
 
 template <ForwardConfig kConfig, class Element, class Epilogue, class Scores>
 class ForwardBlock {
  public:
   using Shared = ForwardShared<kConfig>;
+  using Stage = KeyStage<kConfig.key_tile, kConfig.head_dim>;
   static constexpr int kThreads = kConfig.threads();
 
-  LONGATTN_DEVICE ForwardBlock(Shared& shared, const ForwardParameters& parameters,
-                               const Sequence& sequence, int32_t head, int32_t first_row)
+  LONGATTN_DEVICE ForwardBlock(Shared& shared, const ForwardParameters& parameters)
       : shared_(shared),
+        tile_(shared.tile),
         problem_(parameters.problem),
+        bands_(parameters.bands),
         scores_(parameters.scores),
-        band_(parameters.bands.bands[parameters.bands.band_of_head[head]]),
-        sequence_(sequence),
-        head_(head),
-        first_row_(first_row),
         thread_(threadIdx.x),
         lane_(threadIdx.x % kWarp),
         warp_row_(threadIdx.x / kWarp * kWarpRows) {}
 
-  LONGATTN_DEVICE void run() {
-    const int32_t last_row = smaller(first_row_ + kConfig.query_tile, sequence_.q_len) - 1;
-    const KeyTileList tiles(key_tiles(bounds_at(band_, sequence_, first_row_),
-                                      bounds_at(band_, sequence_, last_row), kConfig.key_tile),
-                            kConfig.key_tile);
+  LONGATTN_DEVICE void run(int64_t block) {
+    find_query_tile<kConfig.query_tile, kConfig.key_tile>(shared_.tile, problem_, bands_, block);
+    if (!tile_.exists()) return;
     load_row_bounds();
     out_.clear();
     load_queries();
     walk_keys<kThreads, Element>(
-        shared_.stages, problem_, sequence_, head_, tiles, thread_,
-        [&](const auto& stage, const TileOfKeys& keys) { visit(stage, keys); });
+        shared_.stages, problem_, tile_, thread_,
+        [&](const Stage& stage, const TileOfKeys& keys) { visit(stage, keys); });
     store();
   }
 
  private:
   LONGATTN_DEVICE void load_queries() {
-    copy_rows_async<kThreads>(
-        shared_.q,
-        query_rows<const Element>(problem_.q, sequence_, head_, first_row_, problem_.head_dim),
-        thread_);
+    copy_rows_async<kThreads>(shared_.q,
+                              query_rows<const Element>(problem_.q, tile_.sequence, tile_.head,
+                                                        tile_.first_row, problem_.head_dim),
+                              thread_);
   }
 
   LONGATTN_DEVICE void load_row_bounds() {
+    const HeadBand& band = bands_.bands[bands_.band_of_head[tile_.head]];
 #pragma unroll
     for (int half = 0; half < kRowsOfLane; ++half) {
-      const int32_t row = first_row_ + warp_row_ + row_of_lane(lane_, half);
-      bounds_[half] =
-          row < sequence_.q_len ? bounds_at(band_, sequence_, row) : RowBounds{0, 0, 0, 0};
+      bounds_[half] = tile_.bounds_of(band, warp_row_ + row_of_lane(lane_, half));
     }
   }
-
-  using Stage = KeyStage<kConfig.key_tile, kConfig.head_dim>;
 
   LONGATTN_DEVICE void visit(const Stage& stage, const TileOfKeys& keys) {
     RegisterTile<kConfig.key_tile> scores;
@@ -91,28 +85,29 @@ class ForwardBlock {
   }
 
   LONGATTN_DEVICE void store() {
+    const Sequence& sequence = tile_.sequence;
 #pragma unroll
     for (int half = 0; half < kRowsOfLane; ++half) {
-      const int32_t row = first_row_ + warp_row_ + row_of_lane(lane_, half);
-      const bool exists = row < sequence_.q_len;
-      const int64_t stored_row = stored_query(sequence_, row);
-      float* lse = row_pointer<float>(problem_.lse, sequence_.batch, stored_row, head_);
+      const int32_t row = tile_.first_row + warp_row_ + row_of_lane(lane_, half);
+      const bool exists = row < sequence.q_len;
+      const int64_t stored_row = stored_query(sequence, row);
+      float* lse = row_pointer<float>(problem_.lse, sequence.batch, stored_row, tile_.head);
       const float old_lse = exists ? Epilogue::read_lse(lse) : -INFINITY;
-      const MergedRow merged = Epilogue::merge(old_lse, softmax_.finish_row(half));
+      const MergedRow merged =
+          Epilogue::merge(old_lse, softmax_.finish_row(half, scores_.factor()));
       ptx::synchronize_warp();  // the four lanes of the row have read the old lse
       if (exists && lane_ % 4 == 0) ptx::store_global_float(lse, merged.lse);
-      Epilogue::store_row(
-          row_pointer<typename Epilogue::Out>(problem_.out, sequence_.batch, stored_row, head_),
-          exists ? problem_.value_dim : 0, out_, half, merged, lane_);
+      Epilogue::store_row(row_pointer<typename Epilogue::Out>(problem_.out, sequence.batch,
+                                                              stored_row, tile_.head),
+                          exists ? problem_.value_dim : 0, out_, half, merged, lane_);
     }
   }
 
   Shared& shared_;
+  const QueryTile& tile_;
   const ForwardProblem& problem_;
+  const BandTable& bands_;
   const Scores scores_;
-  const HeadBand& band_;
-  const Sequence sequence_;
-  const int32_t head_, first_row_;
   const int thread_, lane_, warp_row_;
   RowBounds bounds_[kRowsOfLane];
   OnlineSoftmax softmax_;
@@ -122,19 +117,13 @@ class ForwardBlock {
 // The configuration is named by its index: nvcc 13.0 cannot make the host's half of a kernel whose
 // template argument is a struct.
 template <int kIndex, class Element, class Epilogue, class Scores>
-__global__ void __launch_bounds__(kForwardConfigs[kIndex].threads())
+__global__ void __launch_bounds__(kForwardConfigs[kIndex].threads(),
+                                  kForwardConfigs[kIndex].min_blocks)
     forward_kernel(const __grid_constant__ ForwardParameters parameters) {
   constexpr ForwardConfig kConfig = kForwardConfigs[kIndex];
-  const SequenceLayout& layout = parameters.problem.layout;
-  const int32_t q_heads = parameters.problem.q_heads;
-  const Work work = work_at(layout, tiled_queries(layout, kConfig.query_tile), q_heads,
-                            blockIdx.x, /*last_tile_first=*/true);
-  const Sequence sequence = sequence_at(layout, work.sequence, work.head, q_heads);
-  if (work.first_row >= sequence.q_len) return;
   ForwardBlock<kConfig, Element, Epilogue, Scores> block(
-      ptx::shared_memory<ForwardShared<kConfig>>(), parameters, sequence, work.head,
-      work.first_row);
-  block.run();
+      ptx::shared_memory<ForwardShared<kConfig>>(), parameters);
+  block.run(blockIdx.x);
 }
 
 }  // namespace longattn::cuda
