@@ -71,14 +71,14 @@ def gradients(function, case, tensors, leaves, build, sinks, dtype, **arguments)
     return out, lse, torch.autograd.grad(loss, wanted, allow_unused=True)
 
 
-def check(case, bias, softcap, sinks, dtype, loudness=1.0, **engine):
+def check(case, bias, softcap, sinks, dtype, loudness=1.0, grain=1, softmax_scale=None, **engine):
     shapes, build = BIASES[bias] if bias else ((), lambda: None)
     generator = torch.Generator().manual_seed(11)
     leaves = parameters(generator, *shapes)
     sink_logits = torch.randn(HEADS, generator=generator, dtype=torch.float64) if sinks else None
-    tensors = inputs.qkv(case, dtype)
+    tensors = inputs.qkv(case, dtype, grain=grain)
     tensors = [tensors[0] * loudness, *tensors[1:]]
-    arguments = inputs.call_arguments(case) | {"softcap": softcap}
+    arguments = inputs.call_arguments(case) | {"softcap": softcap, "softmax_scale": softmax_scale}
     rest = (case, tensors, leaves, build, sink_logits)
     actual = gradients(longattn.attention, *rest, dtype, **arguments, **engine)
     eager = gradients(reference.attention, *rest, dtype, **arguments)
@@ -241,3 +241,47 @@ def test_t5_buckets_are_those_of_transformers(bidirectional):
     theirs = t5.T5Attention._relative_position_bucket(relative, bidirectional, 32, 128)
     ours = longattn.biases.t5_bucket(-relative, 32, 128, bidirectional)
     assert torch.equal(ours, theirs)
+
+
+EMULATED = [
+    Case("ragged", Causal(), 70, 150, q_heads=HEADS, kv_heads=2, head_dim=24),
+    Case("wide", Window(40, sink_tokens=3), 101, q_heads=HEADS, kv_heads=1, head_dim=72),
+    Case("both sides", Band(70, 30), 131, 97, q_heads=HEADS, head_dim=16),
+    Case("full", Full(), 67, 140, q_heads=HEADS, q_start=-20, k_start=11, head_dim=16),
+    Case("packed", Causal(), q_lengths=(65, 0, 1, 130), kv_lengths=(70, 5, 0, 140), q_heads=HEADS,
+         kv_heads=2, head_dim=16),
+    Case("rows that see nothing", Causal(), 90, 40, q_heads=HEADS, head_dim=16),
+    Case("no key", Causal(), 7, 0, q_heads=HEADS, head_dim=16),
+]
+
+
+@pytest.mark.parametrize("case", EMULATED, ids=str)
+@pytest.mark.parametrize(
+    "bias, softcap, sinks",
+    [
+        ("alibi", None, False),
+        ("table, two sides", None, True),
+        (None, 2.5, False),
+        ("kerple log", 5.0, True),
+        (None, None, True),
+    ],
+)
+def test_cuda_kernels_in_the_emulator(simt, case, bias, softcap, sinks):
+    check(case, bias, softcap, sinks, torch.bfloat16, grain=8, backend="simt")
+
+
+@pytest.mark.parametrize("scale", [-0.3, 0.0])
+def test_other_scales_in_the_emulator(simt, scale):
+    check(EMULATED[0], "alibi", 2.0, True, torch.float16, grain=8, backend="simt", softmax_scale=scale)
+
+
+@pytest.mark.parametrize("name", ["dilated", "dilated, from elsewhere"])
+def test_dilated_score_arguments_in_the_emulator(simt, name):
+    case = Case("pattern", Causal(), 133, 140, q_heads=4, kv_heads=2)
+    tensors = inputs.qkv(case, torch.bfloat16, grain=8)
+    emulated = PATTERNS[name](longattn)
+    ours = two_calls(lambda *qkv, **rest: emulated(*qkv, backend="simt", **rest), tensors)
+    exact = two_calls(PATTERNS[name](reference), [tensor.double() for tensor in tensors])
+    for actual, expected in zip(ours, exact, strict=True):
+        largest = max(1.0, expected[expected.isfinite()].abs().amax().item())
+        torch.testing.assert_close(actual.double(), expected, rtol=0, atol=0.02 * largest)

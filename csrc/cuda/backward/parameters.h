@@ -2,6 +2,7 @@
 // What the backward kernels are given, by value.
 #pragma once
 
+#include "cuda/scores/parameters.h"
 #include "semantics/problem.h"
 
 namespace longattn::cuda {
@@ -20,7 +21,7 @@ struct SinkSlices {
 struct BackwardParameters {
   BackwardProblem problem;  // its `bands` pointer and its slices are not used here
   BandTable bands;
-  float scale;  // of scores, into log2 units
+  ScoreParameters scores;
   SinkSlices sinks;
 };
 

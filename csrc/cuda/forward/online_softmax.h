@@ -65,9 +65,9 @@ class OnlineSoftmax {
     }
   }
 
-  LONGATTN_DEVICE Finished<float> finish_row(int half, float factor) const {
+  LONGATTN_DEVICE Finished<float> finish_row(int half, float factor, float sink) const {
     const float max = in_log2_units(max_[half], factor);
-    return finish(SoftmaxState<float>{max, sum_of_row(sum_[half])}, -INFINITY);
+    return finish(SoftmaxState<float>{max, sum_of_row(sum_[half])}, sink);
   }
 
  private:

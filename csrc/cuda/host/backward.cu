@@ -8,6 +8,7 @@
 #include "cuda/host/dispatch.h"
 #include "cuda/host/engine.h"
 #include "cuda/host/grid.h"
+#include "cuda/host/scores.h"
 
 namespace longattn::cuda {
 
@@ -40,18 +41,18 @@ SinkSlices plan_slices(const Problem& problem, const BandTable& bands, float* wo
           workspace + shares * problem.head_dim};
 }
 
-template <int kIndex, class Element>
+template <int kIndex, class Element, class Scores>
 void launch_query_gradient(const BackwardParameters& parameters, void* stream) {
   constexpr BackwardConfig kConfig = kQueryGradientConfigs[kIndex];
   const SequenceLayout& layout = parameters.problem.layout;
   const int64_t slots = tile_slots(layout, tiled_queries(layout, kConfig.query_tile));
   const unsigned grid = checked_grid(slots * parameters.problem.q_heads);
   if (grid == 0) return;
-  launch("query_gradient", &query_gradient_kernel<kIndex, Element>, grid, kConfig.threads(),
-              sizeof(QueryGradientShared<kConfig>), stream, parameters);
+  launch("query_gradient", &query_gradient_kernel<kIndex, Element, Scores>, grid, kConfig.threads(),
+              sizeof(QueryGradientShared<kConfig, Scores>), stream, parameters);
 }
 
-template <int kIndex, class Element>
+template <int kIndex, class Element, class Scores>
 void launch_key_gradient(const BackwardParameters& parameters, void* stream) {
   constexpr BackwardConfig kConfig = kKeyGradientConfigs[kIndex];
   const SequenceLayout& layout = parameters.problem.layout;
@@ -59,8 +60,8 @@ void launch_key_gradient(const BackwardParameters& parameters, void* stream) {
   const unsigned grid =
       checked_grid(slots * parameters.problem.kv_heads * parameters.sinks.count);
   if (grid == 0) return;
-  launch("key_gradient", &key_gradient_kernel<kIndex, Element>, grid, kConfig.threads(),
-              sizeof(KeyGradientShared<kConfig>), stream, parameters);
+  launch("key_gradient", &key_gradient_kernel<kIndex, Element, Scores>, grid, kConfig.threads(),
+              sizeof(KeyGradientShared<kConfig, Scores>), stream, parameters);
 }
 
 void launch_add_slices(const BackwardParameters& parameters, void* stream) {
@@ -83,16 +84,17 @@ BackwardSizes backward_sizes(const Problem& problem, const BandTable& bands) {
 
 void backward(const BackwardProblem& problem, const BandTable& bands, ElementType type,
               void* stream) {
-  const BackwardParameters parameters{problem, bands,
-                                      static_cast<float>(problem.softmax_scale * kLog2E),
+  const BackwardParameters parameters{problem, bands, score_parameters(problem),
                                       plan_slices(problem, bands, static_cast<float*>(problem.workspace))};
   const int dim = std::max(problem.head_dim, problem.value_dim);
   with_element(type, [&]<class Element>(std::type_identity<Element>) {
-    with_config(kQueryGradientConfigs, dim, [&](auto index) {
-      launch_query_gradient<decltype(index)::value, Element>(parameters, stream);
-    });
-    with_config(kKeyGradientConfigs, dim, [&](auto index) {
-      launch_key_gradient<decltype(index)::value, Element>(parameters, stream);
+    with_scores(problem, ScaleOf::kAnySign, [&]<class Scores>(std::type_identity<Scores>) {
+      with_config(kQueryGradientConfigs, dim, [&](auto index) {
+        launch_query_gradient<decltype(index)::value, Element, Scores>(parameters, stream);
+      });
+      with_config(kKeyGradientConfigs, dim, [&](auto index) {
+        launch_key_gradient<decltype(index)::value, Element, Scores>(parameters, stream);
+      });
     });
   });
   launch_add_slices(parameters, stream);

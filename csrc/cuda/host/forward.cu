@@ -21,7 +21,7 @@ void launch_forward(const ForwardParameters& parameters, void* stream) {
   const unsigned grid = checked_grid(slots * parameters.problem.q_heads);
   if (grid == 0) return;
   launch("forward", &forward_kernel<kIndex, Element, Epilogue, Scores>, grid, kConfig.threads(),
-              sizeof(ForwardShared<kConfig>), stream, parameters);
+              sizeof(ForwardShared<kConfig, Scores>), stream, parameters);
 }
 
 }  // namespace
@@ -32,7 +32,7 @@ void forward(const ForwardProblem& problem, const BandTable& bands, ElementType 
   const auto launch_with = [&]<class Element, class Epilogue>(std::type_identity<Element>,
                                                               std::type_identity<Epilogue>) {
     with_config(kForwardConfigs, std::max(problem.head_dim, problem.value_dim), [&](auto index) {
-      with_scores(problem, [&]<class Scores>(std::type_identity<Scores>) {
+      with_scores(problem, ScaleOf::kPositive, [&]<class Scores>(std::type_identity<Scores>) {
         launch_forward<decltype(index)::value, Element, Epilogue, Scores>(parameters, stream);
       });
     });

@@ -22,6 +22,14 @@ LONGATTN_DEVICE float log2_approximate(float value) {
   return result;
 }
 
+// The reciprocal of inf is 0.
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#floating-point-instructions-rcp
+LONGATTN_DEVICE float reciprocal_approximate(float value) {
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
+  return result;
+}
+
 // A rounding modifier keeps the product from being contracted with an addition.
 // https://docs.nvidia.com/cuda/parallel-thread-execution/#floating-point-instructions-mul
 LONGATTN_DEVICE float multiply(float a, float b) {

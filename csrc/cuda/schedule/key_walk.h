@@ -14,10 +14,11 @@ struct KeyStage {
   SharedTile<kKeys, kDim> v;
 };
 
-// visit(stage, keys) for every tile of keys.
-template <int kThreads, class Element, class Stage, class Visit>
+// visit(stage, keys) for every tile of keys, after prepare(stage, keys) while its copies are on their
+// way; `stage` is an index.
+template <int kThreads, class Element, class Stage, class Prepare, class Visit>
 LONGATTN_DEVICE void walk_keys(Stage (&stages)[kStages], const Problem& problem,
-                               const QueryTile& tile, int thread, Visit visit) {
+                               const QueryTile& tile, int thread, Prepare prepare, Visit visit) {
   const Sequence& sequence = tile.sequence;
   const int32_t kv_head = kv_head_of(problem, tile.head);
   const auto k = key_rows<const Element>(problem.k, sequence, kv_head, 0, problem.head_dim);
@@ -28,8 +29,12 @@ LONGATTN_DEVICE void walk_keys(Stage (&stages)[kStages], const Problem& problem,
   };
   walk_tiles(
       tile.keys.count(),
-      [&](int32_t index) { load(stages[index % kStages], tile.keys[index].first_key); },
-      [&](int32_t index) { visit(stages[index % kStages], tile.keys[index]); });
+      [&](int32_t index) {
+        const TileOfKeys keys = tile.keys[index];
+        load(stages[index % kStages], keys.first_key);
+        prepare(index % kStages, keys);
+      },
+      [&](int32_t index) { visit(index % kStages, tile.keys[index]); });
 }
 
 }  // namespace longattn::cuda

@@ -1,25 +1,42 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Scores that are products of q and k times a positive scale. The scale is left to the exponent,
-// where it costs nothing: weights are 2^(product * factor - reference).
+// Scores that are products of q and k times a scale. The scale is left to the exponent, where it
+// costs nothing: weights are 2^(product * factor - reference).
 #pragma once
 
 #include <ptx/device.h>
 
 #include "cuda/scores/parameters.h"
-#include "cuda/tiles/register_tile.h"
+#include "semantics/sequence.h"
 
 namespace longattn::cuda {
 
 class PlainScores {
  public:
-  LONGATTN_DEVICE explicit PlainScores(const ScoreParameters& parameters)
+  template <int kQueries, int kKeys>
+  struct Strip {};  // see general.h
+
+  LONGATTN_DEVICE PlainScores(const ScoreParameters& parameters, const Problem&)
       : scale_(parameters.scale) {}
 
-  template <int kColumns>
-  LONGATTN_DEVICE void apply(RegisterTile<kColumns>&) const {}
+  template <class Strip>
+  LONGATTN_DEVICE void fill(Strip&, const Sequence&, int32_t, int32_t, int32_t, int, int) const {}
 
-  // > 0: the largest product has the largest score, and -inf stays -inf.
+  template <class Strip>
+  LONGATTN_DEVICE float score(float product, const Strip&, int, int) const {
+    return product;
+  }
+
+  // Takes scores to log2 units. The online softmax wants it positive: then the largest product has
+  // the largest score, and -inf stays -inf.
   LONGATTN_DEVICE float factor() const { return scale_; }
+
+  // The exponent of a weight, from the product; `slope` becomes d score / d scaled product.
+  template <class Strip>
+  LONGATTN_DEVICE float exponent(float product, float reference, const Strip&, int, int,
+                                 float& slope) const {
+    slope = 1.0f;
+    return fmaf(product, scale_, -reference);
+  }
 
  private:
   float scale_;

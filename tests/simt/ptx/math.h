@@ -21,6 +21,10 @@ LONGATTN_DEVICE float exp2_approximate(float value) {
 
 LONGATTN_DEVICE float log2_approximate(float value) { return std::log2(flush_to_zero(value)); }
 
+LONGATTN_DEVICE float reciprocal_approximate(float value) {
+  return flush_to_zero(1.0f / flush_to_zero(value));
+}
+
 // A multiply-add of its own, which no compiler contracts with another addition.
 LONGATTN_DEVICE float multiply(float a, float b) { return std::fma(a, b, -0.0f); }
 

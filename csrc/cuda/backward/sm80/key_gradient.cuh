@@ -19,7 +19,7 @@
 
 namespace longattn::cuda {
 
-template <BackwardConfig kConfig>
+template <BackwardConfig kConfig, class Scores>
 struct KeyGradientShared {
   SharedTile<kConfig.key_tile, kConfig.head_dim> k;
   SharedTile<kConfig.key_tile, kConfig.head_dim> v;
@@ -29,6 +29,7 @@ struct KeyGradientShared {
     RowBounds bounds[kConfig.query_tile];
     float reference[kConfig.query_tile];  // lse in log2 units
     float delta[kConfig.query_tile];
+    typename Scores::template Strip<kConfig.query_tile, kConfig.key_tile> strip;
   } stages[kStages];
   Sequence sequence;  // of the head at work; here because registers are short
 };
@@ -40,10 +41,10 @@ struct QueryTileRange {
   TileInterval interval;
 };
 
-template <BackwardConfig kConfig, class Element>
+template <BackwardConfig kConfig, class Element, class Scores>
 class KeyGradientBlock {
  public:
-  using Shared = KeyGradientShared<kConfig>;
+  using Shared = KeyGradientShared<kConfig, Scores>;
   static constexpr int kThreads = kConfig.threads();
   static_assert(kConfig.key_tile == kConfig.warps * kWarpRows);
 
@@ -52,6 +53,7 @@ class KeyGradientBlock {
       : shared_(shared),
         parameters_(parameters),
         problem_(parameters.problem),
+        scores_(parameters.scores, parameters.problem),
         work_(work),
         slice_(slice),
         thread_(threadIdx.x),
@@ -135,6 +137,7 @@ class KeyGradientBlock {
                                   problem_.value_dim),
         thread_);
     if (thread_ < kConfig.query_tile) load_row(stage, thread_, first_row + thread_);
+    scores_.fill(stage.strip, shared_.sequence, head_, first_row, work_.first_row, thread_, kThreads);
   }
 
   LONGATTN_DEVICE void load_row(typename Shared::Stage& stage, int index, int32_t row) {
@@ -163,10 +166,13 @@ class KeyGradientBlock {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int column = column_of_lane(lane_, block) + i % 2;
+        float slope;
         const float exponent =
-            fmaf(scores.values[block][i], parameters_.scale, -stage.reference[column]);
+            scores_.exponent(scores.values[block][i], stage.reference[column], stage.strip, column,
+                             warp_row_ + row_of_lane(lane_, i / 2), slope);
         p.values[block][i] = ptx::exp2_approximate(exponent);
-        ds.values[block][i] = p.values[block][i] * (dp.values[block][i] - stage.delta[column]);
+        ds.values[block][i] =
+            p.values[block][i] * (dp.values[block][i] - stage.delta[column]) * slope;
       }
     }
     if (!full) hide(p, ds, stage);
@@ -223,6 +229,7 @@ class KeyGradientBlock {
   Shared& shared_;
   const BackwardParameters& parameters_;
   const BackwardProblem& problem_;
+  const Scores scores_;
   const Work work_;  // head: of k and v; first_row: the tile's first key
   const int32_t slice_;
   const int thread_, lane_, warp_row_;
@@ -232,7 +239,7 @@ class KeyGradientBlock {
 };
 
 // See forward/sm80/kernel.cuh on the index.
-template <int kIndex, class Element>
+template <int kIndex, class Element, class Scores>
 __global__ void __launch_bounds__(kKeyGradientConfigs[kIndex].threads(),
                                   kKeyGradientConfigs[kIndex].min_blocks)
     key_gradient_kernel(const __grid_constant__ BackwardParameters parameters) {
@@ -243,8 +250,8 @@ __global__ void __launch_bounds__(kKeyGradientConfigs[kIndex].threads(),
                             problem.kv_heads, blockIdx.x / slices, /*last_tile_first=*/false);
   const int32_t slice = blockIdx.x % slices;
   if (slice > 0 && work.first_row >= parameters.sinks.rows) return;  // tiles without sinks
-  KeyGradientBlock<kConfig, Element> block(ptx::shared_memory<KeyGradientShared<kConfig>>(),
-                                           parameters, work, slice);
+  KeyGradientBlock<kConfig, Element, Scores> block(
+      ptx::shared_memory<KeyGradientShared<kConfig, Scores>>(), parameters, work, slice);
   block.run();
 }
 

@@ -13,18 +13,19 @@
 
 namespace longattn::cuda {
 
-template <BackwardConfig kConfig>
+template <BackwardConfig kConfig, class Scores>
 struct QueryGradientShared {
   SharedTile<kConfig.query_tile, kConfig.head_dim> q;
   SharedTile<kConfig.query_tile, kConfig.head_dim> dout;
   KeyStage<kConfig.key_tile, kConfig.head_dim> stages[kStages];
+  typename Scores::template Strip<kConfig.query_tile, kConfig.key_tile> strips[kStages];
   QueryTile tile;
 };
 
-template <BackwardConfig kConfig, class Element>
+template <BackwardConfig kConfig, class Element, class Scores>
 class QueryGradientBlock {
  public:
-  using Shared = QueryGradientShared<kConfig>;
+  using Shared = QueryGradientShared<kConfig, Scores>;
   using Stage = KeyStage<kConfig.key_tile, kConfig.head_dim>;
   static constexpr int kThreads = kConfig.threads();
   static_assert(kConfig.query_tile == kConfig.warps * kWarpRows);
@@ -34,7 +35,7 @@ class QueryGradientBlock {
         tile_(shared.tile),
         problem_(parameters.problem),
         bands_(parameters.bands),
-        scale_(parameters.scale),
+        scores_(parameters.scores, parameters.problem),
         thread_(threadIdx.x),
         lane_(threadIdx.x % kWarp),
         warp_row_(threadIdx.x / kWarp * kWarpRows) {}
@@ -49,7 +50,11 @@ class QueryGradientBlock {
     load_queries(shared_.dout, problem_.dout, problem_.value_dim);
     walk_keys<kThreads, Element>(
         shared_.stages, problem_, tile_, thread_,
-        [&](const Stage& stage, const TileOfKeys& keys) { visit(stage, keys); });
+        [&](int stage, const TileOfKeys& keys) {
+          scores_.fill(shared_.strips[stage], tile_.sequence, tile_.head, tile_.first_row,
+                       keys.first_key, thread_, kThreads);
+        },
+        [&](int stage, const TileOfKeys& keys) { visit(stage, keys); });
     add();
   }
 
@@ -82,7 +87,8 @@ class QueryGradientBlock {
     }
   }
 
-  LONGATTN_DEVICE void visit(const Stage& stage, const TileOfKeys& keys) {
+  LONGATTN_DEVICE void visit(int index, const TileOfKeys& keys) {
+    const Stage& stage = shared_.stages[index];
     RegisterTile<kConfig.key_tile> scores, dp;
     scores.clear();
     multiply_by_rows<Element>(scores, shared_.q, warp_row_, stage.k, lane_);
@@ -93,9 +99,12 @@ class QueryGradientBlock {
     for (int block = 0; block < ds.kBlocks; ++block) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const float exponent = fmaf(scores.values[block][i], scale_, -reference_[i / 2]);
+        float slope;
+        const float exponent = scores_.exponent(
+            scores.values[block][i], reference_[i / 2], shared_.strips[index],
+            warp_row_ + row_of_lane(lane_, i / 2), column_of_lane(lane_, block) + i % 2, slope);
         ds.values[block][i] =
-            ptx::exp2_approximate(exponent) * (dp.values[block][i] - delta_[i / 2]);
+            ptx::exp2_approximate(exponent) * (dp.values[block][i] - delta_[i / 2]) * slope;
       }
     }
     if (!keys.full) {
@@ -123,7 +132,7 @@ class QueryGradientBlock {
   const QueryTile& tile_;
   const BackwardProblem& problem_;
   const BandTable& bands_;
-  const float scale_;
+  const Scores scores_;
   const int thread_, lane_, warp_row_;
   RowBounds bounds_[kRowsOfLane];
   float reference_[kRowsOfLane];
@@ -132,13 +141,13 @@ class QueryGradientBlock {
 };
 
 // See forward/sm80/kernel.cuh on the index.
-template <int kIndex, class Element>
+template <int kIndex, class Element, class Scores>
 __global__ void __launch_bounds__(kQueryGradientConfigs[kIndex].threads(),
                                   kQueryGradientConfigs[kIndex].min_blocks)
     query_gradient_kernel(const __grid_constant__ BackwardParameters parameters) {
   constexpr BackwardConfig kConfig = kQueryGradientConfigs[kIndex];
-  QueryGradientBlock<kConfig, Element> block(ptx::shared_memory<QueryGradientShared<kConfig>>(),
-                                             parameters);
+  QueryGradientBlock<kConfig, Element, Scores> block(
+      ptx::shared_memory<QueryGradientShared<kConfig, Scores>>(), parameters);
   block.run(blockIdx.x);
 }
 

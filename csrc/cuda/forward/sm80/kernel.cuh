@@ -16,17 +16,18 @@
 
 namespace longattn::cuda {
 
-template <ForwardConfig kConfig>
+template <ForwardConfig kConfig, class Scores>
 struct ForwardShared {
   SharedTile<kConfig.query_tile, kConfig.head_dim> q;
   KeyStage<kConfig.key_tile, kConfig.head_dim> stages[kStages];
+  typename Scores::template Strip<kConfig.query_tile, kConfig.key_tile> strips[kStages];
   QueryTile tile;
 };
 
 template <ForwardConfig kConfig, class Element, class Epilogue, class Scores>
 class ForwardBlock {
  public:
-  using Shared = ForwardShared<kConfig>;
+  using Shared = ForwardShared<kConfig, Scores>;
   using Stage = KeyStage<kConfig.key_tile, kConfig.head_dim>;
   static constexpr int kThreads = kConfig.threads();
 
@@ -35,7 +36,7 @@ class ForwardBlock {
         tile_(shared.tile),
         problem_(parameters.problem),
         bands_(parameters.bands),
-        scores_(parameters.scores),
+        scores_(parameters.scores, parameters.problem),
         thread_(threadIdx.x),
         lane_(threadIdx.x % kWarp),
         warp_row_(threadIdx.x / kWarp * kWarpRows) {}
@@ -48,7 +49,11 @@ class ForwardBlock {
     load_queries();
     walk_keys<kThreads, Element>(
         shared_.stages, problem_, tile_, thread_,
-        [&](const Stage& stage, const TileOfKeys& keys) { visit(stage, keys); });
+        [&](int stage, const TileOfKeys& keys) {
+          scores_.fill(shared_.strips[stage], tile_.sequence, tile_.head, tile_.first_row,
+                       keys.first_key, thread_, kThreads);
+        },
+        [&](int stage, const TileOfKeys& keys) { visit(stage, keys); });
     store();
   }
 
@@ -68,11 +73,15 @@ class ForwardBlock {
     }
   }
 
-  LONGATTN_DEVICE void visit(const Stage& stage, const TileOfKeys& keys) {
+  LONGATTN_DEVICE void visit(int index, const TileOfKeys& keys) {
+    const Stage& stage = shared_.stages[index];
     RegisterTile<kConfig.key_tile> scores;
     scores.clear();
     multiply_by_rows<Element>(scores, shared_.q, warp_row_, stage.k, lane_);
-    scores_.apply(scores);
+    scores.for_each(lane_, [&](float& score, int half, int column) {
+      score = scores_.score(score, shared_.strips[index], warp_row_ + row_of_lane(lane_, half),
+                            column);
+    });
     if (!keys.full) hide(scores, keys.first_key);
     softmax_.update(scores, out_, scores_.factor());
     multiply_by_columns<Element>(out_, scores, stage.v, lane_);
@@ -86,6 +95,8 @@ class ForwardBlock {
 
   LONGATTN_DEVICE void store() {
     const Sequence& sequence = tile_.sequence;
+    const auto* sinks = static_cast<const float*>(problem_.sink_logits);
+    const float sink = sinks ? ptx::load_global_float(sinks + tile_.head) : -INFINITY;
 #pragma unroll
     for (int half = 0; half < kRowsOfLane; ++half) {
       const int32_t row = tile_.first_row + warp_row_ + row_of_lane(lane_, half);
@@ -94,7 +105,7 @@ class ForwardBlock {
       float* lse = row_pointer<float>(problem_.lse, sequence.batch, stored_row, tile_.head);
       const float old_lse = exists ? Epilogue::read_lse(lse) : -INFINITY;
       const MergedRow merged =
-          Epilogue::merge(old_lse, softmax_.finish_row(half, scores_.factor()));
+          Epilogue::merge(old_lse, softmax_.finish_row(half, scores_.factor(), sink));
       ptx::synchronize_warp();  // the four lanes of the row have read the old lse
       if (exists && lane_ % 4 == 0) ptx::store_global_float(lse, merged.lse);
       Epilogue::store_row(row_pointer<typename Epilogue::Out>(problem_.out, sequence.batch,
@@ -122,7 +133,7 @@ __global__ void __launch_bounds__(kForwardConfigs[kIndex].threads(),
     forward_kernel(const __grid_constant__ ForwardParameters parameters) {
   constexpr ForwardConfig kConfig = kForwardConfigs[kIndex];
   ForwardBlock<kConfig, Element, Epilogue, Scores> block(
-      ptx::shared_memory<ForwardShared<kConfig>>(), parameters);
+      ptx::shared_memory<ForwardShared<kConfig, Scores>>(), parameters);
   block.run(blockIdx.x);
 }
 
