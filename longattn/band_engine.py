@@ -25,30 +25,38 @@ def _decode(rules) -> list:
 
 
 def _partials(q, k, v, cu_q, cu_k, rules, q_start, k_start, backend) -> list:
-    """q and k: one tensor for each band, or one for all of them."""
+    """q and k: one tensor for each band, or one for all of them. A k may stop before v does: that
+    band is one of the first keys."""
     bands = _decode(rules)
     if not bands or not {len(q), len(k)} <= {1, len(bands)}:
         raise ValueError(
             f"{len(bands)} bands need as many q and k, or one of them for all, got {len(q)} and "
             f"{len(k)}"
         )
-    for name, tensors in (("q", q), ("k", k)):
-        for tensor in tensors[1:]:
-            if tensor.shape != tensors[0].shape:
-                raise ValueError(
-                    f"the {name} of all bands must have one shape, got {tuple(tensors[0].shape)} "
-                    f"and {tuple(tensor.shape)}"
-                )
     # Gradients are told apart by tensor: one that was given twice must become two.
     q, k = ([tensor.detach() for tensor in side] for side in (q, k))
-    [layout] = layouts(q[0], k[0], cu_q, cu_k, (), q_start, k_start)
-    partials = [
-        Partial(q[band if len(q) > 1 else 0], k[band if len(k) > 1 else 0], layout, rule)
-        for band, rule in enumerate(bands)
-    ]
+    partials = []
+    for band, rule in enumerate(bands):
+        of_q, of_k = q[band if len(q) > 1 else 0], k[band if len(k) > 1 else 0]
+        [layout] = layouts(of_q, of_k, cu_q, cu_k, (), q_start, k_start)
+        partials.append(Partial(of_q, of_k, layout, rule))
     for partial in partials:
-        checks.check_memory(partial.q, partial.k, v, backend, cu_q is not None)
+        _check_rows(partial, q[0], v, packed=cu_q is not None)
+        checks.check_memory(partial.q, partial.k, partial.of_keys(v), backend, cu_q is not None)
     return partials
+
+
+def _check_rows(partial: Partial, first_q, v, packed: bool) -> None:
+    """Bands share the rows of out, and the values."""
+    if partial.q.shape != first_q.shape:
+        raise ValueError(
+            f"the q of all bands must have one shape, got {tuple(first_q.shape)} and "
+            f"{tuple(partial.q.shape)}"
+        )
+    rows, most = partial.k.shape[-3], v.shape[-3]
+    if rows > most or (packed and rows != most):
+        accepted = "as many rows as v" if packed else "at most as many rows as v"
+        raise ValueError(f"the k of a band must have {accepted}, which has {most}, got {rows}")
 
 
 def forward(

@@ -15,12 +15,18 @@ from longattn.native import BiasGradient, Layout, Scores
 
 
 class Partial(NamedTuple):
-    """Some keys of a softmax: queries and keys as they meet there, and who sees whom."""
+    """Some keys of a softmax: queries and keys as they meet there, and who sees whom. k may hold
+    the first rows only of keys that all partials share."""
 
     q: torch.Tensor
     k: torch.Tensor
     layout: Layout
     rules: list
+
+    def of_keys(self, x: torch.Tensor) -> torch.Tensor:
+        """The rows of the shared v, or of its gradient, that go with this partial's keys."""
+        rows = self.k.shape[-3]
+        return x if rows == x.shape[-3] else x.narrow(-3, 0, rows)
 
 
 class Gradients(NamedTuple):
@@ -47,25 +53,27 @@ def forward(partials, v, scores: Scores, sink_logits, engine, *, merge: bool) ->
     q = partials[0].q
     out_shape = (*q.shape[:-1], v.shape[-1])
     dtype = accumulator_dtype(q.dtype)
-    if not merge:
-        [(q, k, layout, rules)] = partials
-        if layout.covers_all_rows():
-            out = q.new_empty(out_shape)
-            lse = q.new_empty(lse_shape(q), dtype=dtype)
-        else:
-            out = q.new_zeros(out_shape)
-            lse = q.new_full(lse_shape(q), float("-inf"), dtype=dtype)
-        if layout.batch == 0:
-            return out, lse
-        arguments = (q, k, v, layout, rules, scores, out, lse)
-        engine.forward(*arguments, merge=False, sink_logits=sink_logits)
-        return out, lse
-    out = q.new_zeros(out_shape, dtype=dtype)
-    lse = q.new_full(lse_shape(q), float("-inf"), dtype=dtype)
-    if sink_logits is not None:
-        lse.copy_(sink_logits[:, None].expand_as(lse))  # the first partial: a key of value 0
-    for q, k, layout, rules in partials:
-        engine.forward(q, k, v, layout, rules, scores, out, lse, merge=True)
+    layout = partials[0].layout
+    covers = layout.covers_all_rows()
+    # The first partial writes its result where that has the dtype that the others merge into.
+    writes = not merge or (dtype == q.dtype and covers)
+    if writes and covers:
+        out = q.new_empty(out_shape)
+        lse = q.new_empty(lse_shape(q), dtype=dtype)
+    else:
+        out = q.new_zeros(out_shape, dtype=dtype if merge else q.dtype)
+        lse = q.new_full(lse_shape(q), float("-inf"), dtype=dtype)
+        if sink_logits is not None and merge:
+            lse.copy_(sink_logits[:, None].expand_as(lse))  # a partial with one key of value 0
+    if layout.batch == 0:
+        return out.to(q.dtype), lse
+    for i, partial in enumerate(partials):
+        q, k, layout, rules = partial
+        problem = (q, k, partial.of_keys(v), layout, rules, scores)
+        first = writes and i == 0
+        engine.forward(
+            *problem, out, lse, merge=not first, sink_logits=sink_logits if first else None
+        )
     return out.to(q.dtype), lse
 
 
@@ -102,8 +110,9 @@ def backward(
     if not detach_weights:
         engine.row_dot(dout, out, dlse, delta)
         delta.masked_fill_(empty, 0)
-    for q, k, layout, rules in partials:
-        problem = (q, k, v, layout, rules, scores)
+    for partial in partials:
+        q, k, layout, rules = partial
+        problem = (q, k, partial.of_keys(v), layout, rules, scores)
         if detach_weights:
             # Each branch keeps its own delta: its weight in the mixture is a constant.
             branch_out = torch.zeros_like(out, dtype=dtype)
@@ -114,10 +123,11 @@ def backward(
         dq, dk = (_gradient_of(role, x, gradients, dtype) for role, x in (("q", q), ("k", k)))
         if layout.batch == 0:
             continue
+        dv_of_keys = partial.of_keys(dv)
         workspace_size, shares = engine.backward_sizes(*problem)
         workspace = q.new_empty(workspace_size, dtype=dtype)
         sums = _bias_gradient(q, layout, shares, dtype) if wants_bias else None
-        engine.backward(*problem, dout, lse, delta, dq, dk, dv, workspace, sums)
+        engine.backward(*problem, dout, lse, delta, dq, dk, dv_of_keys, workspace, sums)
         if wants_bias:
             bias_values += distance_sums.gradient_of_values(
                 sums.sums, sums.first_distance, scores.bias, scores.bias_form
