@@ -170,7 +170,8 @@ def check_maps(maps) -> None:
         if not is_pair or not all(isinstance(side, PositionMap) for side in pair):
             raise TypeError(f"each of maps must be a pair (q_map, k_map) of PositionMap, got {pair!r}")
         for side in pair:
-            if not (math.isfinite(side.scale) and math.isfinite(side.offset)):
+            # Comparisons, which torch.compile can trace for numbers that it does not know.
+            if not all(-math.inf < number < math.inf for number in (side.scale, side.offset)):
                 raise ValueError(f"scale and offset of a PositionMap must be finite, got {side}")
 
 
