@@ -9,6 +9,7 @@ from longattn.masks import Band, Causal, Full, Groups, Prefix, Window
 from longattn.partials import merge_partials
 from longattn.patterns.dilated import dilated_attention
 from longattn.patterns.lambda_shaped import lambda_attention
+from longattn.patterns.lm_infinite import lm_infinite_attention
 from longattn.patterns.rerope import rerope_attention
 from longattn.patterns.shifted import shifted_sparse_attention
 from longattn.rope import RotaryEmbedding
@@ -33,6 +34,7 @@ __all__ = [
     "attention",
     "dilated_attention",
     "lambda_attention",
+    "lm_infinite_attention",
     "merge_partials",
     "reference",
     "rerope_attention",

@@ -15,7 +15,8 @@ from longattn.band_engine import encode
 from longattn.distance_sums import distance_range
 from longattn.masks import DIAGONAL, LEADING, UNBOUNDED, HeadRule, Mask, PerHead
 from longattn.rope import RotaryEmbedding
-from longattn.rotary.positions import Positions
+from longattn.rotary.checks import check_seq_len
+from longattn.rotary.positions import Positions, extent, resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,20 +73,11 @@ class Call(NamedTuple):
     k_start: int
     nearest: int
     farthest: int
-
-    def positions(self):
-        """What `rotate` takes."""
-        if not self.packed:
-            return Positions(None, None, self.q_start, self.k_start)
-        return packed_positions(
-            self.q.shape[0],
-            self.k.shape[0],
-            self.keywords.cu_seqlens_q,
-            self.keywords.cu_seqlens_k,
-        )
+    positions: object  # as `rotate` takes them
+    seq_len: Optional[int]  # the length that a rope depends on; None if it does not
 
 
-def prepare(q, k, v, keywords: Keywords) -> Call:
+def prepare(q, k, v, rope, seq_len, keywords: Keywords) -> Call:
     """Refuses wrong tensors and positions before anything is rotated."""
     packed = keywords.cu_seqlens_q is not None or keywords.cu_seqlens_k is not None
     checks.check_is_tensor("q", q)
@@ -101,7 +93,19 @@ def prepare(q, k, v, keywords: Keywords) -> Call:
         q_start = k_start + k.shape[1] - q.shape[1]
     nearest, span = distance_range(q.shape[-3], k.shape[-3], q_start, k_start, packed)
     farthest = nearest + span - 1
-    return Call(q, k, v, keywords, packed, q_start, k_start, nearest, farthest)
+    if packed:
+        positions = packed_positions(
+            q.shape[0], k.shape[0], keywords.cu_seqlens_q, keywords.cu_seqlens_k
+        )
+    else:
+        positions = Positions(None, None, q_start, k_start)
+    check_seq_len(seq_len)
+    if rope.depends_on_length and seq_len is None:
+        found = extent(resolve(positions, q, k), q, k, None, "a scaling that depends on it")
+        seq_len = max(found[1] + 1, 1)
+    return Call(
+        q, k, v, keywords, packed, q_start, k_start, nearest, farthest, positions, seq_len
+    )  # fmt: skip
 
 
 def check_rope(function: str, rope, *, xpos: bool) -> None:
@@ -132,7 +136,8 @@ def packed_positions(total_q: int, total_k: int, cu_seqlens_q, cu_seqlens_k) -> 
     rows_k = torch.arange(total_k, device=ends_k.device)
     of_q = torch.searchsorted(ends_q[1:], rows_q, right=True).clamp(max=ends_q.shape[0] - 2)
     of_k = torch.searchsorted(ends_k[1:], rows_k, right=True).clamp(max=ends_k.shape[0] - 2)
-    return rows_q + (ends_k - ends_q)[1:][of_q], rows_k - ends_k[of_k]
+    beyond_last = ends_k.diff() - ends_q[1:]  # of a sequence: its first row after the last key's
+    return rows_q + beyond_last[of_q], rows_k - ends_k[of_k]
 
 
 def attend(bands: list, call: Call):

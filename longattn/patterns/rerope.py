@@ -88,7 +88,7 @@ def rerope_attention(
         deterministic,
         backend,
     )
-    call = prepare(q, k, v, keywords)
+    call = prepare(q, k, v, rope, seq_len, keywords)
     beyond = _maps_beyond(window, leak, floor)
     masks, maps = [], []
     if beyond == (IDENTITY, IDENTITY):
@@ -100,7 +100,7 @@ def rerope_attention(
         masks.append(Far(window))
         maps.append(beyond)
     pairs = rotate(
-        q, k, rope, call.positions(), maps, q_scale=q_scale, seq_len=seq_len, backend=backend
+        q, k, rope, call.positions, maps, q_scale=q_scale, seq_len=call.seq_len, backend=backend
     )
     return attend([Band(*pair, mask) for pair, mask in zip(pairs, masks)], call)
 

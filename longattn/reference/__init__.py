@@ -12,13 +12,16 @@ from longattn.reference.dense import (
     visible,
 )
 from longattn.reference.rotary import apply_rotary
+from longattn.reference.positions import lm_infinite_attention, rerope_attention
 
 __all__ = [
     "apply_rotary",
     "attention",
     "dilated_attention",
     "lambda_attention",
+    "lm_infinite_attention",
     "merge_partials",
+    "rerope_attention",
     "shifted_sparse_attention",
     "visible",
 ]

@@ -275,6 +275,11 @@ def _attend(q, k, v, counts, softmax_scale, bias=None, softcap=None, sink_logits
     k, v = k.repeat_interleave(group, dim=2), v.repeat_interleave(group, dim=2)
     scale = q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale
     scores = torch.einsum("bihd,bjhd->bhij", q, k) * scale
+    return _weigh(scores, v, counts, bias, softcap, sink_logits)
+
+
+def _weigh(scores, v, counts, bias=None, softcap=None, sink_logits=None):
+    """The same, of scores [batch, q_heads, q_len, kv_len] and v [batch, kv_len, q_heads, dim]."""
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     if bias is not None:
@@ -290,7 +295,7 @@ def _attend(q, k, v, counts, softmax_scale, bias=None, softcap=None, sink_logits
     scores = scores.masked_fill(sees_nothing[..., None], 0.0)
     weights = scores.softmax(dim=-1).masked_fill(hidden, 0.0)
     out = torch.einsum("bhij,bjhd->bihd", weights, v)
-    lse = scores.to(_lse_dtype(q)).logsumexp(dim=-1).masked_fill(sees_nothing, -math.inf)
+    lse = scores.to(_lse_dtype(scores)).logsumexp(dim=-1).masked_fill(sees_nothing, -math.inf)
     return out, lse
 
 
