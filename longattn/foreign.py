@@ -22,6 +22,9 @@ SAID_OTHERWISE = {
     "max_seqlen_q": "cu_seqlens_q tells the lengths; leave it out",
     "max_seqlen_k": "cu_seqlens_k tells the lengths; leave it out",
     "alibi_slopes": "give bias=longattn.Alibi(alibi_slopes)",
+    "rope": "q and k come rotated here: longattn.apply_rotary(q, k, rope) rotates them",
+    "distance_ceiling": "longattn.lm_infinite_attention takes it, with a rope; for ALiBi it is part "
+    "of the bias: longattn.Alibi(distance_ceiling=..., window=...)",
     "key_padding_mask": "padding is left out by packing the sequences: give cu_seqlens_q and "
     "cu_seqlens_k",
 }

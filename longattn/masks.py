@@ -86,8 +86,8 @@ class Window(Mask):
     sink_tokens: PerHead = dataclasses.field(default=0, kw_only=True)
 
     def __post_init__(self):
-        _check_sizes("Window size", self.size, 1)
-        _check_sizes("sink_tokens", self.sink_tokens, 0)
+        check_sizes("Window size", self.size, 1)
+        check_sizes("sink_tokens", self.sink_tokens, 0)
         _make_plain(self)
 
     @classmethod
@@ -115,9 +115,9 @@ class Band(Mask):
 
     def __post_init__(self):
         hint = "; FlashAttention's -1 for 'unbounded' is converted by Band.from_flash"
-        _check_sizes("Band left", self.left, 0, optional=True, hint=hint)
-        _check_sizes("Band right", self.right, 0, optional=True, hint=hint)
-        _check_sizes("sink_tokens", self.sink_tokens, 0)
+        check_sizes("Band left", self.left, 0, optional=True, hint=hint)
+        check_sizes("Band right", self.right, 0, optional=True, hint=hint)
+        check_sizes("sink_tokens", self.sink_tokens, 0)
         _make_plain(self)
 
     @classmethod
@@ -161,8 +161,8 @@ class Groups(Mask):
     causal: bool = dataclasses.field(default=True, kw_only=True)
 
     def __post_init__(self):
-        _check_sizes("Groups size", self.size, 1)
-        _check_sizes("Groups shift", self.shift, None)
+        check_sizes("Groups size", self.size, 1)
+        check_sizes("Groups shift", self.shift, None)
         check_flag("Groups causal", self.causal)
         _make_plain(self)
 
@@ -179,7 +179,7 @@ class Prefix(Mask):
     length: PerHead
 
     def __post_init__(self):
-        _check_sizes("Prefix length", self.length, 0)
+        check_sizes("Prefix length", self.length, 0)
         _make_plain(self)
 
     def rule(self, head: int) -> HeadRule:
@@ -264,7 +264,7 @@ def check_flag(name: str, value) -> None:
         raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
-def _check_sizes(name, value, minimum, *, optional=False, hint=""):
+def check_sizes(name, value, minimum, *, optional=False, hint=""):
     """Raise unless value (or each entry of a per-head tuple) is an integer in range."""
     if isinstance(value, tuple) and not value:
         raise ValueError(f"{name} must not be an empty tuple")

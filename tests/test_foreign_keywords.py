@@ -12,6 +12,7 @@ from longattn import foreign
 from longattn.masks import Causal
 
 Q = torch.randn(1, 6, 2, 8)
+ROPE = longattn.RotaryEmbedding(8)
 CALLS = {
     "attention": lambda **more: longattn.attention(Q, Q, Q, Causal(), **more),
     "lambda_attention": lambda **more: longattn.lambda_attention(
@@ -20,6 +21,12 @@ CALLS = {
     "dilated_attention": lambda **more: longattn.dilated_attention(Q, Q, Q, [4], [1], **more),
     "shifted_sparse_attention": lambda **more: longattn.shifted_sparse_attention(
         Q, Q, Q, 4, **more
+    ),
+    "rerope_attention": lambda **more: longattn.rerope_attention(
+        Q, Q, Q, ROPE, window=3, **more
+    ),
+    "lm_infinite_attention": lambda **more: longattn.lm_infinite_attention(
+        Q, Q, Q, ROPE, window=3, sink_tokens=1, **more
     ),
 }
 INSTEAD = {  # a regular expression for what `attention` says
@@ -37,6 +44,8 @@ INSTEAD = {  # a regular expression for what `attention` says
     "max_seqlen_q": "cu_seqlens_q",
     "max_seqlen_k": "cu_seqlens_k",
     "alibi_slopes": r"bias=longattn\.Alibi\(alibi_slopes\)",
+    "rope": r"come rotated here: longattn\.apply_rotary",
+    "distance_ceiling": "lm_infinite_attention takes it, with a rope",
     "key_padding_mask": "cu_seqlens",
 }
 

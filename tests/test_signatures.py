@@ -13,9 +13,11 @@ FUNCTIONS = [
     "lambda_attention",
     "dilated_attention",
     "shifted_sparse_attention",
+    "lm_infinite_attention",
+    "rerope_attention",
     "merge_partials",
 ]
-PATTERNS = FUNCTIONS[1:4]
+PATTERNS = FUNCTIONS[1:-1]
 COMMON = {  # the keywords of attention after mask, and their defaults
     "bias": None,
     "softmax_scale": None,
@@ -40,7 +42,7 @@ def parameters(function) -> dict:
     }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS[:4])
+@pytest.mark.parametrize("name", FUNCTIONS[:-1])
 def test_common_keywords(name):
     own = parameters(getattr(longattn, name))
     for keyword, default in COMMON.items():
@@ -82,3 +84,6 @@ def test_own_keywords_of_the_patterns():
     assert kinds["dilated_attention"]["causal"] == keyword
     assert kinds["shifted_sparse_attention"]["group_size"] == positional
     assert kinds["shifted_sparse_attention"]["causal"] == keyword
+    for name in ("lm_infinite_attention", "rerope_attention"):
+        assert kinds[name]["rope"] == positional
+        assert kinds[name]["window"] == keyword

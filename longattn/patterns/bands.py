@@ -145,6 +145,9 @@ def attend(bands: list, call: Call):
     keywords, v = call.keywords, call.v
     if len(bands) == 1:
         [(q, k, mask)] = bands
+        if not call.packed:  # k may be the first keys only: positions do not follow from its length
+            keywords = keywords._replace(q_start=call.q_start, k_start=call.k_start)
+            v = v[:, : k.shape[1]]
         return attention(q, k, v, mask, **keywords._asdict())
     q = bands[0].q
     backend = backends.choose(keywords.backend, q.device)

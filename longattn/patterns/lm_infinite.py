@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from longattn import checks
-from longattn.masks import Window
+from longattn.masks import Window, check_sizes
 from longattn.patterns.bands import Band, Call, Far, Keywords, attend, check_rope, prepare
 from longattn.rotary import PositionMap, rotate
 from longattn.rotary.apply import ONE_MAP
@@ -132,4 +132,4 @@ def _check_ceiling(ceiling) -> None:
         return
     if isinstance(ceiling, tuple):
         raise TypeError(f"distance_ceiling must be one integer for all heads, got {ceiling}")
-    Window(1, sink_tokens=ceiling)
+    check_sizes("distance_ceiling", ceiling, 0)

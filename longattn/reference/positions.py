@@ -209,7 +209,8 @@ def _products(q, k, rope, phi, seq_len):
 def _row_factors(q_scale, positions):
     """A number for all queries, or LogN's ln(i + 1) / ln N of each."""
     if q_scale is None or isinstance(q_scale, (int, float)):
-        return torch.full(positions.shape, 1.0 if q_scale is None else q_scale).double()
+        number = 1.0 if q_scale is None else q_scale
+        return torch.full(positions.shape, number, dtype=torch.float64)
     grown = torch.log(positions.clamp(min=0).double() + 1) / math.log(q_scale.training_length)
     return grown.clamp(min=1) if q_scale.post_hoc else grown
 
