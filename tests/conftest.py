@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import build_simt
+import gpu_session
 from longattn import backends, native
 
 hypothesis.settings.register_profile(
@@ -23,8 +24,13 @@ hypothesis.settings.load_profile("longattn")
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser):
+    gpu_session.add_option(parser)
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: needs a GPU and a build with CUDA; elsewhere skipped")
+    gpu_session.configure(config)
 
 
 def pytest_report_header(config):

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A machine of two GPUs with one thread: which contexts exist and which are current, by the rules of
+// A machine of two GPUs with one thread: which contexts exist, which are current. By the rules of
 // https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__CTX.html and
 // https://docs.nvidia.com/cuda/cuda-runtime-api/driver-vs-runtime-api.html
 #pragma once
