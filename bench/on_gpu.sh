@@ -3,10 +3,19 @@
 # bench/on_gpu.sh OUT: everything that only a machine with a GPU can tell, in at most 8 minutes.
 #
 # Builds in place and offline with what the machine has (torch, nvcc, pybind11, CMake, setuptools,
-# pytest, hypothesis), then: tests, timings, compute-sanitizer, a profile. A part that fails or runs
-# out of time leaves its log, and the next one begins; summary.log tells which. Fails if any did.
-# PYTHON names the interpreter (python3), SECONDS_IN_ALL the time (480).
+# pytest, hypothesis), then, what matters most first: compute-sanitizer on small problems, tests,
+# timings, a profile. A part that fails or runs out of time leaves its log, and the next one begins;
+# OUT/summary.log tells what became of each. Fails unless every part was done.
+# PYTHON names the interpreter (python3), SECONDS_IN_ALL the time (480), CUDA_HOME the toolkit.
 set -uo pipefail
+
+# Seconds for each part. In sum less than there are, so that none takes another's.
+limit_build=110
+limit_machine=30
+limit_small=60     # compute-sanitizer's tools, beside each other
+limit_tests=125    # three sessions, beside each other
+limit_timings=100  # alone on the GPU
+limit_profile=35
 
 if [ $# -ne 1 ]; then
   echo "usage: bench/on_gpu.sh OUT (a folder for logs and results)" >&2
@@ -17,6 +26,7 @@ out=$(cd "$1" && pwd)
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 python=${PYTHON:-python3}
 seconds_in_all=${SECONDS_IN_ALL:-480}
+export PATH=${CUDA_HOME:-/usr/local/cuda}/bin:$PATH
 export PYTHONUNBUFFERED=1
 export LONGATTN_SIMT_BUILD=$PWD/build/simt  # the tests find the emulator built
 
@@ -24,7 +34,7 @@ say() { echo "[${SECONDS}s] $*" | tee -a "$out/summary.log"; }
 
 # part NAME LIMIT LOG COMMAND...: at most LIMIT seconds, and no more than are left.
 part() {
-  local name=$1 limit=$2 log=$3 code
+  local name=$1 limit=$2 log=$out/$3 code
   shift 3
   local left=$((seconds_in_all - SECONDS))
   if [ "$left" -lt 10 ]; then
@@ -32,98 +42,122 @@ part() {
     return 1
   fi
   [ "$limit" -lt "$left" ] || limit=$left
-  echo "==== $name: $*" >>"$out/$log"
-  timeout --kill-after=5 "$limit" "$@" >>"$out/$log" 2>&1
+  echo "==== $name: $*" >>"$log"
+  timeout --kill-after=10 "$limit" "$@" >>"$log" 2>&1
   code=$?
   case $code in
     0) say "$name: done" ;;
-    124 | 137) say "$name: stopped after $limit s, see $log" ;;
-    *) say "$name: failed with $code, see $log" ;;
+    124 | 137) say "$name: stopped after $limit s, see ${log##*/}" ;;
+    *) say "$name: failed with $code, see ${log##*/}" ;;
   esac
   return "$code"
 }
 
-build() {
-  if ! "$python" setup.py build_ext --inplace; then
-    echo "---- setup.py failed, CMake is asked directly"
-    cmake -S . -B build/on_gpu -DCMAKE_BUILD_TYPE=Release -DLONGATTN_CUDA=ON \
-      -DPython_EXECUTABLE="$(command -v "$python")" &&
-      cmake --build build/on_gpu --parallel &&
-      cmake --install build/on_gpu --component python --prefix longattn
+# part_with TOOL NAME...: a part that needs a tool of the CUDA toolkit.
+part_with() {
+  local tool=$1
+  shift
+  if command -v "$tool" >/dev/null; then
+    part "$@"
+  else
+    say "$1: left out, no $tool on the PATH or in CUDA_HOME"
+    return 1
   fi
 }
 
-build_emulator() {
-  "$python" -c "import sys; sys.path.insert(0, 'tests')
-import build_simt; build_simt.build_and_load(build_simt.ROOT)"
+# Tells how the tests went and leaves: with 0 if every part was done.
+finish() {
+  say "finished"
+  grep -hE "^=+ .*(passed|failed|skipped|error).* =+$|^(FAILED|ERROR) |^!+ " "$out"/tests_*.log \
+    2>/dev/null | tee -a "$out/summary.log"
+  grep -qE "^\[[0-9]+s\] .*: (failed|stopped|left out)" "$out/summary.log" && exit 1
+  exit 0
 }
 
-environment() {
+# What a part comes to last replaces the shell, so that `timeout` ends it and waits for its end.
+# shellcheck disable=SC2329  # parts call these
+machine() {
   nvidia-smi
   nvcc --version
   cmake --version
   "$python" -c "import setuptools, pybind11; print(setuptools.__version__, pybind11.__version__)"
   "$python" -m longattn env
-  "$python" tests/cuda_static.py "$("$python" -c "import torch
-major, minor = torch.cuda.get_device_capability()
-print(f'{major}{minor}' + 'a' * (major == 9))")"
+  cuobjdump --dump-resource-usage longattn/_native*.so 2>&1 | c++filt
+  # Fails with the reason where no GPU can be used: every test would be skipped.
+  PYTHONPATH=tests:. exec "$python" -c "import sys, gpu_support; sys.exit(gpu_support.why_not())"
 }
 
-tests() { "$python" -m pytest -m gpu -ra --tb=short --durations=5 -p no:cacheprovider "$@"; }
-
-# A tool of the CUDA toolkit, or a line that says that it is missing.
-tool() {
-  if ! command -v "$1" >/dev/null; then
-    say "$1: not on the PATH"
-    return 1
-  fi
+# shellcheck disable=SC2329
+build() {
+  "$python" setup.py build_ext --inplace && return
+  echo "---- setup.py failed, CMake is asked directly"
+  cmake -S . -B build/on_gpu -DCMAKE_BUILD_TYPE=Release -DLONGATTN_CUDA=ON \
+    -DPython_EXECUTABLE="$(command -v "$python")" &&
+    cmake --build build/on_gpu --parallel &&
+    cmake --install build/on_gpu --component python --prefix longattn
 }
 
-export -f build build_emulator environment tests
+# shellcheck disable=SC2329
+build_emulator() {
+  exec "$python" -c "import sys; sys.path.insert(0, 'tests')
+import build_simt; build_simt.build_and_load(build_simt.ROOT)"
+}
+
+# shellcheck disable=SC2329
+tests() {
+  exec "$python" -m pytest -m gpu -v -raP --tb=short --durations=5 -p no:cacheprovider \
+    --keep-results -o faulthandler_timeout=60 "$@"
+}
+
+export -f machine build build_emulator tests
 export python
 : >"$out/summary.log"
 
 # ---- Build; the emulator beside it, since both wait for compilers.
-part "emulator's build" 150 build.log bash -c build_emulator &
+part "emulator's build" "$limit_build" machine.log bash -c build_emulator &
 emulator=$!
-part build 170 build.log bash -c build
+part build "$limit_build" machine.log bash -c build
 built=$?
 wait "$emulator"
 if [ "$built" -ne 0 ]; then
-  say "nothing was built: no tests, no timings"
-  exit 1
+  say "nothing was built: all else left out"
+  finish
 fi
-
-# ---- Tests: three processes, since most of the time is spent in references on the CPU.
-part environment 60 environment.log bash -c environment &
-part "tests: cases" 150 tests_cases.log bash -c "tests tests/test_gpu.py -k 'not emulator'" &
-part "tests: emulator" 150 tests_emulator.log \
-  bash -c "tests tests/test_gpu.py -k emulator -rP" &
-part "tests: torch, memory" 150 tests_torch.log \
-  bash -c "tests tests/test_gpu_torch.py tests/test_gpu_large.py -rP" &
-wait
-
-# ---- Timings: alone on the GPU.
-part timings 170 summary.log "$python" -m bench.gpu --json "$out/timings.json" --seconds 110
+if ! part "a GPU that can be used" "$limit_machine" machine.log bash -c machine; then
+  say "without it: all else left out"
+  finish
+fi
 
 # ---- Every access watched. Without torch's cache an access beside a tensor is one beside memory.
-if tool compute-sanitizer; then
-  for name in memcheck racecheck; do
-    PYTORCH_NO_CUDA_MEMORY_CACHING=1 part "$name" 60 tools.log \
-      compute-sanitizer --tool "$name" --error-exitcode 9 "$python" -m bench.gpu_small
-  done
-fi
+for tool in memcheck racecheck; do
+  PYTORCH_NO_CUDA_MEMORY_CACHING=1 part_with compute-sanitizer "$tool" "$limit_small" "$tool.log" \
+    compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" -m bench.gpu_small &
+done
+wait
+
+# ---- Tests: three sessions, since most of the time is spent in references on the CPU. Two of them
+# wait for every launch, so that an error names its kernel; in the third tests look at what waits.
+torch_tests=(tests/test_gpu_torch.py tests/test_gpu_large.py tests/test_gpu_variants.py)
+other_tests=()
+for file in tests/test_gpu*.py; do
+  [[ " ${torch_tests[*]} " == *" $file "* ]] || other_tests+=("$file")
+done
+CUDA_LAUNCH_BLOCKING=1 part "tests: cases" "$limit_tests" tests_cases.log \
+  bash -c 'tests -k "not emulator" "$@"' tests "${other_tests[@]}" &
+CUDA_LAUNCH_BLOCKING=1 part "tests: emulator" "$limit_tests" tests_emulator.log \
+  bash -c 'tests -k emulator "$@"' tests "${other_tests[@]}" &
+part "tests: torch, memory" "$limit_tests" tests_torch.log \
+  bash -c 'tests "$@"' tests "${torch_tests[@]}" &
+wait
+
+part timings "$limit_timings" summary.log "$python" -m bench.gpu --json "$out/timings.json" \
+  --seconds $((limit_timings - 25))
 
 # ---- A profile of the kernels. The clocks stay as they are.
-if tool ncu; then
-  part ncu 60 tools.log ncu --clock-control none --launch-count 12 \
-    --kernel-name "regex:(forward|query_gradient|key_gradient|row_dot)_kernel" \
-    --section LaunchStats --section Occupancy --section SpeedOfLight \
-    --section WarpStateStats --section MemoryWorkloadAnalysis \
-    "$python" -m bench.gpu_small --profile
-fi
+part_with ncu profile "$limit_profile" machine.log ncu --clock-control none --launch-count 12 \
+  --kernel-name "regex:(forward|query_gradient|key_gradient|row_dot)_kernel" \
+  --section LaunchStats --section Occupancy --section SpeedOfLight \
+  --section WarpStateStats --section MemoryWorkloadAnalysis \
+  "$python" -m bench.gpu_small --profile
 
-say "finished"
-grep -hE "^=+ .*(passed|failed|skipped|error).* =+$|^(FAILED|ERROR) " "$out"/tests_*.log |
-  tee -a "$out/summary.log"
-! grep -qE "^\[[0-9]+s\] .*: (failed|stopped)" "$out/summary.log"
+finish
