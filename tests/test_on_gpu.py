@@ -15,8 +15,7 @@ SCRIPT = ROOT / "bench/on_gpu.sh"
 # Writes down how it was called; fails, or takes long, where its arguments match.
 STAND_IN = """#!/bin/bash
 call="${0##*/} $*"
-printf '%s' "$call" | tr '\\n' ' ' >>"$CALLS"
-echo >>"$CALLS"
+echo "${call//$'\\n'/ }" >>"$CALLS"
 if [ -n "${FAILS:-}" ] && [[ $call =~ $FAILS ]]; then echo "a sentence"; exit 3; fi
 if [ -n "${HANGS:-}" ] && [[ $call =~ $HANGS ]]; then exec sleep 60; fi
 exit 0
