@@ -125,6 +125,7 @@ target_link_libraries(longattn_cuda_flags INTERFACE longattn_flags)
 add_library(longattn_cuda_sm80 OBJECT
   csrc/cuda/host/backward.cu
   csrc/cuda/host/forward.cu
+  csrc/cuda/host/rotary.cu
   csrc/cuda/host/row_dot.cu)
 add_library(longattn_cuda_host OBJECT
   csrc/cuda/host/device_guard.cu

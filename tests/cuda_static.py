@@ -123,6 +123,8 @@ LAUNCHES = r"""
 #include "cuda/backward/sm80/key_gradient.cuh"
 #include "cuda/backward/sm80/query_gradient.cuh"
 #include "cuda/forward/sm80/kernel.cuh"
+#include "cuda/rotary/add_biases.cuh"
+#include "cuda/rotary/kernel.cuh"
 #include "cuda/row_dot/kernel.cuh"
 using namespace longattn::cuda;
 
@@ -142,6 +144,10 @@ int main() {
   print<KeyGradientShared, kKeyGradientConfigs>("key_gradient");
   std::cout << "row_dot -1 128 " << kRowDotThreads << " 0\n";
   std::cout << "add_slices -1 128 " << kAddSlicesThreads << " 0\n";
+  // The most: planned by the problem.
+  std::cout << "rotate -1 256 " << kMostRotaryThreads << ' ' << kTableBytes << '\n';
+  std::cout << "rotate_backward -1 256 " << kMostRotaryThreads << ' ' << kTableBytes << '\n';
+  std::cout << "add_biases -1 256 " << kAddBiasesThreads << ' ' << sizeof(AddBiasesShared) << '\n';
 }
 """
 

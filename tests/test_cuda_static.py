@@ -22,6 +22,9 @@ MOST_REGISTERS = {
     ("key_gradient", 1): 248,
     ("row_dot", None): 32,
     ("add_slices", None): 32,
+    ("rotate", None): 96,
+    ("rotate_backward", None): 120,
+    ("add_biases", None): 32,
 }
 MOST_SHARED_BYTES = 99 * 1024  # a block's limit on sm_86, sm_89 and sm_120
 
@@ -38,6 +41,9 @@ TYPES = {
     "key_gradient": ELEMENTS,
     "row_dot": {f"{element}, {out}" for element in ELEMENTS for out in (element, "float")},
     "add_slices": {""},
+    "rotate": ELEMENTS | {"float"},
+    "rotate_backward": ELEMENTS | {"float"},
+    "add_biases": {""},
 }
 MULTIPLIES = ("forward", "query_gradient", "key_gradient")
 
@@ -60,7 +66,7 @@ def launches(folder):
 def test_variants_are_the_listed_ones(kernels):
     expected = {(name, config, types) for name, config in MOST_REGISTERS for types in TYPES[name]}
     found = [(kernel.name, kernel.config, kernel.types) for kernel in kernels]
-    assert len(found) == len(set(found)) == 29
+    assert len(found) == len(set(found)) == 36
     assert set(found) == expected
 
 

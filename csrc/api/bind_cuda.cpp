@@ -6,9 +6,11 @@
 #include <string>
 
 #include "api/calls.h"
+#include "api/rotary_call.h"
 #include "cuda/host/device_guard.h"
 #include "cuda/host/device_query.h"
 #include "cuda/host/engine.h"
+#include "cuda/host/rotary.h"
 #include "cuda/host/versions.h"
 
 namespace py = pybind11;
@@ -86,6 +88,22 @@ void row_dot(const Integers& pack) {
   cuda::row_dot(call.problem, call.type, call.executor.stream);
 }
 
+void rotate(const Integers& pack, const api::Numbers& numbers) {
+  const api::RotaryCall call = api::read_rotary(pack, numbers);
+  const cuda::DeviceGuard guard(call.executor.device);
+  cuda::rotate(call.problem, call.type, call.executor.stream);
+}
+
+void rotate_backward(const Integers& pack, const api::Numbers& numbers) {
+  const api::RotaryCall call = api::read_rotary(pack, numbers);
+  const cuda::DeviceGuard guard(call.executor.device);
+  cuda::rotate_backward(call.problem, call.type, call.executor.stream);
+}
+
+int64_t rotate_backward_workspace(const Integers& pack, const api::Numbers& numbers) {
+  return cuda::rotate_backward_workspace(api::read_rotary(pack, numbers).problem);
+}
+
 // The submodule `cuda`: an engine like the CPU's.
 void bind_engine(py::module_ module) {
   using WithoutGil = py::call_guard<py::gil_scoped_release>;
@@ -93,6 +111,9 @@ void bind_engine(py::module_ module) {
   module.def("backward", &backward, WithoutGil());
   module.def("backward_sizes", &backward_sizes);
   module.def("row_dot", &row_dot, WithoutGil());
+  module.def("rotate", &rotate, WithoutGil());
+  module.def("rotate_backward", &rotate_backward, WithoutGil());
+  module.def("rotate_backward_workspace", &rotate_backward_workspace);
 }
 
 }  // namespace

@@ -4,7 +4,9 @@
 #include <pybind11/stl.h>
 
 #include "api/calls.h"
+#include "api/rotary_call.h"
 #include "cuda/host/engine.h"
+#include "cuda/host/rotary.h"
 #include "machine/planted.h"
 #include "machine/settings.h"
 
@@ -39,6 +41,20 @@ void row_dot(const Integers& pack) {
   cuda::row_dot(call.problem, call.type, nullptr);
 }
 
+void rotate(const Integers& pack, const api::Numbers& numbers) {
+  const api::RotaryCall call = api::read_rotary(pack, numbers);
+  cuda::rotate(call.problem, call.type, nullptr);
+}
+
+void rotate_backward(const Integers& pack, const api::Numbers& numbers) {
+  const api::RotaryCall call = api::read_rotary(pack, numbers);
+  cuda::rotate_backward(call.problem, call.type, nullptr);
+}
+
+int64_t rotate_backward_workspace(const Integers& pack, const api::Numbers& numbers) {
+  return cuda::rotate_backward_workspace(api::read_rotary(pack, numbers).problem);
+}
+
 void configure(const std::string& order, const std::string& async, uint64_t seed) {
   simt::settings().order = simt::order_named(order);
   simt::settings().async = simt::async_named(async);
@@ -52,6 +68,9 @@ PYBIND11_MODULE(_simt, module) {
   module.def("backward", &backward);
   module.def("backward_sizes", &backward_sizes);
   module.def("row_dot", &row_dot);
+  module.def("rotate", &rotate);
+  module.def("rotate_backward", &rotate_backward);
+  module.def("rotate_backward_workspace", &rotate_backward_workspace);
   module.def("configure", &configure, pybind11::arg("order") = "round_robin",
              pybind11::arg("async_copies") = "lazy", pybind11::arg("seed") = 1);
   module.def("plant", [](int bug) { simt::planted_bug = bug; });
