@@ -284,4 +284,4 @@ def test_dilated_score_arguments_in_the_emulator(simt, name):
     exact = two_calls(PATTERNS[name](reference), [tensor.double() for tensor in tensors])
     for actual, expected in zip(ours, exact, strict=True):
         largest = max(1.0, expected[expected.isfinite()].abs().amax().item())
-        torch.testing.assert_close(actual.double(), expected, rtol=0, atol=0.02 * largest)
+        torch.testing.assert_close(actual.double(), expected.double(), rtol=0, atol=0.02 * largest)

@@ -3,6 +3,7 @@
 
 #include <launch/launch.h>
 
+#include "cuda/backward/sm80/bias_gradient.cuh"
 #include "cuda/backward/sm80/key_gradient.cuh"
 #include "cuda/backward/sm80/query_gradient.cuh"
 #include "cuda/host/dispatch.h"
@@ -64,6 +65,26 @@ void launch_key_gradient(const BackwardParameters& parameters, void* stream) {
               sizeof(KeyGradientShared<kConfig, Scores>), stream, parameters);
 }
 
+// Even diagonals, then odd ones: those of one launch share no distance.
+template <int kIndex, class Element>
+void launch_bias_gradient(const BackwardParameters& parameters, void* stream) {
+  constexpr BackwardConfig kConfig = kQueryGradientConfigs[kIndex];
+  const BackwardProblem& problem = parameters.problem;
+  const BiasGradient& gradient = problem.bias_gradient;
+  const int64_t step = problem.layout.split == Split::kDilated ? problem.layout.rate : 1;
+  const DiagonalRange range =
+      diagonal_range(floor_divide(gradient.first_distance, step),
+                     ceil_divide(gradient.first_distance + gradient.span - 1, step),
+                     kConfig.query_tile);
+  for (int64_t first = range.begin; first < std::min(range.begin + 2, range.end); ++first) {
+    const BiasGradientWork work{first, ceil_divide(range.end - first, 2)};
+    const unsigned grid = checked_grid(work.diagonals * problem.q_heads * gradient.shares);
+    if (grid == 0) continue;
+    launch("bias_gradient", &bias_gradient_kernel<kIndex, Element>, grid, kConfig.threads(),
+           sizeof(BiasGradientShared<kConfig>), stream, parameters, work);
+  }
+}
+
 void launch_add_slices(const BackwardParameters& parameters, void* stream) {
   const SinkSlices& sinks = parameters.sinks;
   if (sinks.count == 1) return;
@@ -79,7 +100,9 @@ BackwardSizes backward_sizes(const Problem& problem, const BandTable& bands) {
   const SinkSlices sinks = plan_slices(problem, bands, nullptr);
   const int64_t rows =
       (sinks.count - 1) * sequences_of(problem.layout) * problem.kv_heads * int64_t{sinks.rows};
-  return {rows * (problem.head_dim + problem.value_dim), 1};
+  constexpr int64_t kMaxBiasShares = 8;  // each costs a number for every head and distance
+  return {rows * (problem.head_dim + problem.value_dim),
+          std::clamp<int64_t>(sequences_of(problem.layout), 1, kMaxBiasShares)};
 }
 
 void backward(const BackwardProblem& problem, const BandTable& bands, ElementType type,
@@ -95,6 +118,10 @@ void backward(const BackwardProblem& problem, const BandTable& bands, ElementTyp
       with_config(kKeyGradientConfigs, dim, [&](auto index) {
         launch_key_gradient<decltype(index)::value, Element, Scores>(parameters, stream);
       });
+    });
+    if (problem.bias_gradient.data == nullptr) return;
+    with_config(kQueryGradientConfigs, dim, [&](auto index) {
+      launch_bias_gradient<decltype(index)::value, Element>(parameters, stream);
     });
   });
   launch_add_slices(parameters, stream);
