@@ -120,13 +120,25 @@ def _name(symbol: str) -> tuple:
 LAUNCHES = r"""
 #include <iostream>
 #include <iterator>
+#include "cuda/backward/sm80/bias_gradient.cuh"
 #include "cuda/backward/sm80/key_gradient.cuh"
 #include "cuda/backward/sm80/query_gradient.cuh"
 #include "cuda/forward/sm80/kernel.cuh"
 #include "cuda/rotary/add_biases.cuh"
 #include "cuda/rotary/kernel.cuh"
 #include "cuda/row_dot/kernel.cuh"
+#include "cuda/scores/general.h"
 using namespace longattn::cuda;
+
+// The larger of a kernel's two: with a strip of the bias.
+template <auto kConfig>
+using Forward = ForwardShared<kConfig, GeneralScores>;
+template <auto kConfig>
+using QueryGradient = QueryGradientShared<kConfig, GeneralScores>;
+template <auto kConfig>
+using KeyGradient = KeyGradientShared<kConfig, GeneralScores>;
+template <auto kConfig>
+using Bias = BiasGradientShared<kConfig>;
 
 template <template <auto> class Shared, auto& kConfigs, int kIndex = 0>
 void print(const char* name) {
@@ -139,9 +151,10 @@ void print(const char* name) {
 }
 
 int main() {
-  print<ForwardShared, kForwardConfigs>("forward");
-  print<QueryGradientShared, kQueryGradientConfigs>("query_gradient");
-  print<KeyGradientShared, kKeyGradientConfigs>("key_gradient");
+  print<Forward, kForwardConfigs>("forward");
+  print<QueryGradient, kQueryGradientConfigs>("query_gradient");
+  print<KeyGradient, kKeyGradientConfigs>("key_gradient");
+  print<Bias, kQueryGradientConfigs>("bias_gradient");
   std::cout << "row_dot -1 128 " << kRowDotThreads << " 0\n";
   std::cout << "add_slices -1 128 " << kAddSlicesThreads << " 0\n";
   // The most: planned by the problem.

@@ -15,11 +15,13 @@ pytestmark = pytest.mark.skipif(
 # Of forward 0 two blocks fit a multiprocessor up to 128, of query_gradient 0 three up to 168.
 MOST_REGISTERS = {
     ("forward", 0): 128,
-    ("forward", 1): 184,
+    ("forward", 1): 200,
     ("query_gradient", 0): 168,
     ("query_gradient", 1): 240,
-    ("key_gradient", 0): 216,
+    ("key_gradient", 0): 232,
     ("key_gradient", 1): 248,
+    ("bias_gradient", 0): 168,
+    ("bias_gradient", 1): 168,
     ("row_dot", None): 32,
     ("add_slices", None): 32,
     ("rotate", None): 96,
@@ -30,22 +32,24 @@ MOST_SHARED_BYTES = 99 * 1024  # a block's limit on sm_86, sm_89 and sm_120
 
 # Types that each kernel is compiled for. Every further one costs build time and size.
 ELEMENTS = {"bfloat16", "half"}
+SCORES = ("Plain", "General")  # biases, caps and odd scales share one variant
 TYPES = {
     "forward": {
         f"{element}, {way}, {scores}"
         for element in ELEMENTS
         for way in ("Store", "Merge")
-        for scores in ("Plain", "General")
+        for scores in SCORES
     },
-    "query_gradient": ELEMENTS,
-    "key_gradient": ELEMENTS,
+    "query_gradient": {f"{element}, {scores}" for element in ELEMENTS for scores in SCORES},
+    "key_gradient": {f"{element}, {scores}" for element in ELEMENTS for scores in SCORES},
+    "bias_gradient": ELEMENTS,
     "row_dot": {f"{element}, {out}" for element in ELEMENTS for out in (element, "float")},
     "add_slices": {""},
     "rotate": ELEMENTS | {"float"},
     "rotate_backward": ELEMENTS | {"float"},
     "add_biases": {""},
 }
-MULTIPLIES = ("forward", "query_gradient", "key_gradient")
+MULTIPLIES = ("forward", "query_gradient", "key_gradient", "bias_gradient")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,7 @@ def launches(folder):
 def test_variants_are_the_listed_ones(kernels):
     expected = {(name, config, types) for name, config in MOST_REGISTERS for types in TYPES[name]}
     found = [(kernel.name, kernel.config, kernel.types) for kernel in kernels]
-    assert len(found) == len(set(found)) == 36
+    assert len(found) == len(set(found)) == 48
     assert set(found) == expected
 
 
