@@ -152,7 +152,7 @@ def _arguments(
             length = max(length, 1)
     inv_freq, attention_factor, log_growth = tables(rope, length)
     if log_growth is not None:
-        centre = _centre(positions, q, k, maps, log_growth, seq_len, xpos_centre)
+        centre = _centre(positions, q, k, maps, rope, seq_len, xpos_centre)
     q_norm, k_norm = checks.NORMS[key_norm]
     factor, log_length, at_least_one = _row_scale(q_scale)
     return (
@@ -162,7 +162,7 @@ def _arguments(
         positions.k,
         q_bias,
         k_bias,
-        [number for pair in maps for side in pair for number in side.encoded()],
+        [number for pair in maps for side in pair for number in side.numbers()],
         positions.q_start,
         positions.k_start,
         attention_factor,
@@ -177,12 +177,12 @@ def _arguments(
     )
 
 
-def _centre(positions, q, k, maps, log_growth, seq_len, given) -> float:
+def _centre(positions, q, k, maps, rope, seq_len, given) -> float:
     is_known = positions.q is None or seq_len is not None or positions.q.device.type == "cpu"
     if given is not None and not is_known:
         return float(given)
     low, high = places.extent(positions, q, k, seq_len, "xPos")
-    return xpos.centre_of(low, high, maps, log_growth, q.dtype, given)
+    return xpos.centre_of(low, high, maps, rope.xpos_scale_base, q.dtype, given)
 
 
 def _row_scale(q_scale) -> tuple:

@@ -100,9 +100,9 @@ def check_table(inv_freq, head_dim: int, settings) -> None:
             f"inv_freq must have shape [pairs] with 1 to {head_dim // 2} pairs, got "
             f"{tuple(inv_freq.shape)}"
         )
-    if len(settings.maps) % 8 or not 1 <= settings.map_count <= MAX_MAPS:
+    if len(settings.maps) % 6 or not 1 <= settings.map_count <= MAX_MAPS:
         raise ValueError(
-            f"maps must hold 8 numbers for each of 1 to {MAX_MAPS} maps, got {len(settings.maps)}"
+            f"maps must hold 6 numbers for each of 1 to {MAX_MAPS} maps, got {len(settings.maps)}"
         )
 
 
@@ -158,7 +158,7 @@ def check_q_scale(q_scale) -> None:
         return
     if isinstance(q_scale, bool) or not isinstance(q_scale, (int, float, torch.SymFloat)):
         raise TypeError(f"q_scale must be None, a number or a longattn.LogN, got {q_scale!r}")
-    if isinstance(q_scale, (int, float)) and not math.isfinite(q_scale):
+    if not abs(q_scale) < math.inf:
         raise ValueError(f"q_scale must be finite, got {q_scale}")
 
 

@@ -11,6 +11,7 @@ import torch
 from longattn import backends, native
 from longattn.engine import accumulator_dtype
 from longattn.rotary import checks, turns
+from longattn.rotary.maps import PositionMap
 
 LARGE_BYTES = 2**22  # from here on a tensor is worth large pages
 NO_TENSOR = (0, 0, 0, 0)
@@ -19,7 +20,7 @@ NO_TENSOR = (0, 0, 0, 0)
 class Settings(NamedTuple):
     """What an op is told besides tensors; the names of its schema."""
 
-    maps: list  # 8 numbers a map: scale, divisor, offset and floor of queries, and of keys
+    maps: list  # 6 numbers a map: scale, offset and floor of queries, and of keys
     q_start: int
     k_start: int
     attention_factor: float
@@ -34,7 +35,7 @@ class Settings(NamedTuple):
 
     @property
     def map_count(self) -> int:
-        return len(self.maps) // 8
+        return len(self.maps) // 6
 
 
 class Side(NamedTuple):
@@ -52,7 +53,7 @@ class Side(NamedTuple):
     factor: float
     log_length: float
     at_least_one: bool
-    maps: list  # 4 numbers a map
+    maps: list
 
     def pack(self, integers: list, numbers: list) -> None:
         integers += _tensor(self.input)
@@ -63,9 +64,10 @@ class Side(NamedTuple):
         integers += (_address(self.bias), _address(self.bias_gradient), *self.shape[-3:-1])
         integers += (self.normalized, self.at_least_one)
         numbers += (self.factor, self.log_length)
-        for scale, divisor, offset, floor in zip(*[iter(self.maps)] * 4):
-            numbers += (scale, offset)
-            integers += (int(divisor), int(floor))
+        for position_map in self.maps:
+            scale, divisor = position_map.fraction()
+            numbers += (scale, position_map.offset)
+            integers += (divisor, position_map.floor)
 
 
 def _tensor(tensor: Optional[torch.Tensor]) -> tuple:
@@ -121,7 +123,8 @@ def _call(tensor, queries: Side, keys: Side, inv_freq, log_growth, settings) -> 
 
 def _maps_of(settings: Settings, side: int) -> list:
     numbers = settings.maps
-    return [n for m in range(settings.map_count) for n in numbers[8 * m + 4 * side :][:4]]
+    places = range(3 * side, len(numbers), 6)
+    return [PositionMap(numbers[i], numbers[i + 1], numbers[i + 2] != 0.0) for i in places]
 
 
 def _wide(bias: Optional[torch.Tensor], dtype: torch.dtype) -> Optional[torch.Tensor]:

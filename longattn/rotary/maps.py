@@ -19,12 +19,15 @@ class PositionMap(NamedTuple):
     offset: float = 0.0
     floor: bool = False
 
-    def encoded(self) -> list:
-        """Scale, divisor, offset and floor as the engines take them."""
-        scale, divisor = float(self.scale), 1.0
-        if 0.0 < scale < 1.0 and 1.0 / round(1.0 / scale) == scale:
-            scale, divisor = 1.0, float(round(1.0 / scale))
-        return [scale, divisor, float(self.offset), float(self.floor)]
+    def numbers(self) -> list:
+        """As the ops take it."""
+        return [self.scale, self.offset, 1.0 if self.floor else 0.0]
+
+    def fraction(self) -> tuple:
+        """(scale, divisor): scale / divisor is what `scale` means."""
+        if 0.0 < self.scale < 1.0 and 1.0 / round(1.0 / self.scale) == self.scale:
+            return 1.0, round(1.0 / self.scale)
+        return self.scale, 1
 
 
 IDENTITY = PositionMap()

@@ -11,8 +11,11 @@ import torch
 # for products of a query and a key.
 MOST_BITS = {torch.float16: 8, torch.bfloat16: 100, torch.float32: 100, torch.float64: 900}
 
+# Of the pair that grows most, the first one: zeta_0 = 0.4 / 1.4, once every scale_base positions.
+BITS_OF_SCALE_BASE = math.log2(1.4 / 0.4)
 
-def centre_of(low: int, high: int, maps, log_growth, dtype, given=None) -> float:
+
+def centre_of(low: int, high: int, maps, scale_base: float, dtype, given=None) -> float:
     """The middle of all mapped positions in [low, high], or `given`; ValueError where growth from
     there leaves the dtype's range."""
     ends = [
@@ -22,12 +25,10 @@ def centre_of(low: int, high: int, maps, log_growth, dtype, given=None) -> float
         for position in (low, high)
     ]
     centre = float(math.floor((min(ends) + max(ends)) / 2)) if given is None else float(given)
-    reach = max(abs(end - centre) for end in ends) + 1
-    bits = reach * log_growth.abs().max().item() / math.log(2)
-    if bits > MOST_BITS[dtype]:
-        most = 2 * int(MOST_BITS[dtype] * math.log(2) / log_growth.abs().max().item())
+    farthest = MOST_BITS[dtype] * scale_base / BITS_OF_SCALE_BASE
+    if max(abs(end - centre) for end in ends) > farthest:
         raise ValueError(
             f"positions {low} to {high} span more than xPos's factors can in {dtype}, which is "
-            f"about {most} positions: use longattn.xpos_attention, which has no such limit"
+            f"about {int(2 * farthest)} positions: use longattn.xpos_attention, which has no such limit"
         )
     return centre

@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""apply_rotary as a citizen of torch: autograd, in place, compile, checkpointing, autocast."""
+
+import pytest
+import torch
+import torch._dynamo.testing
+from torch.utils.checkpoint import checkpoint
+
+import inputs
+import longattn
+import rotary_cases
+from longattn import LogN, RotaryEmbedding, reference
+from longattn.rope import DynamicNTK
+from longattn.rotary import PositionMap, rotate
+from rotary_cases import CASES, Rotation
+from test_autograd import RecordOps
+
+ROPE = RotaryEmbedding(16)
+MAPS = ((PositionMap(), PositionMap()), (PositionMap(1 / 3, 2.0), PositionMap(0.0)))
+
+
+def leaves(*shapes, dtype=torch.float32, key="leaves"):
+    return [
+        inputs.random(shape, dtype, key, i).requires_grad_() for i, shape in enumerate(shapes)
+    ]
+
+
+def q_and_k(dtype=torch.float32, length=21, heads=(4, 2)):
+    return leaves(*((2, length, count, 16) for count in heads), dtype=dtype)
+
+
+def plain(q, k, **arguments):
+    return longattn.apply_rotary(q, k, ROPE, **arguments)
+
+
+def full(q, k, **arguments):
+    return longattn.apply_rotary(q, k, ROPE, key_norm="both", q_scale=LogN(8), **arguments)
+
+
+functions = pytest.mark.parametrize("function", [plain, full], ids=lambda f: f.__name__)
+
+
+def loss_of(results):
+    new_q, new_k = results
+    return (new_q * torch.arange(16)).square().sum() + new_k.pow(3).sum()
+
+
+def gradients_of(function, tensors):
+    return torch.autograd.grad(loss_of(function(*tensors)), tensors)
+
+
+# Derivatives
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("key_norm", [False, True, "query", "both"], ids=str)
+def test_gradcheck(key_norm, interleaved):
+    rope = RotaryEmbedding(6, rotary_dim=4, interleaved=interleaved)
+    tensors = leaves((2, 3, 2, 6), (2, 3, 1, 6), (2, 6), (1, 6), dtype=torch.float64)
+    positions = torch.tensor([[2**40, 5, 6], [0, 1, 2]])
+
+    def function(q, k, q_bias, k_bias):
+        pairs = rotate(q, k, rope, positions, MAPS, q_bias=q_bias, k_bias=k_bias,
+                       key_norm=key_norm, q_scale=LogN(4))  # fmt: skip
+        return [result for pair in pairs for result in pair]
+
+    torch.autograd.gradcheck(function, tensors)
+
+
+def test_gradcheck_of_xpos():
+    tensors = leaves((1, 3, 1, 4), (1, 5, 2, 4), dtype=torch.float64)
+    rope = RotaryEmbedding.xpos(4)
+    torch.autograd.gradcheck(lambda q, k: longattn.apply_rotary(q, k, rope), tensors)
+
+
+@functions
+def test_second_derivatives_raise(function):
+    q, k = q_and_k(torch.float64)
+    new_q, _ = function(q, k)
+    (gradient,) = torch.autograd.grad(new_q.square().sum(), q, create_graph=True)
+    with pytest.raises(RuntimeError, match="twice|second"):
+        gradient.sum().backward()
+
+
+def test_repeated_inputs():
+    shared = leaves((1, 9, 2, 16))[0]
+    a, b = plain(shared, shared)
+    (gradient,) = torch.autograd.grad(a.square().sum() + 2 * b.square().sum(), shared)
+    torch.testing.assert_close(gradient, 6 * shared.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_only_what_the_norm_needs_is_kept():
+    """Without a norm, nothing of q and k: they may change before the backward pass."""
+    q, k = (tensor * 1 for tensor in q_and_k())
+    new_q, _ = plain(q, k)
+    q.add_(1.0)
+    torch.autograd.grad(new_q.sum(), q, allow_unused=True)
+    new_q, _ = full(q, k)
+    q.add_(1.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        new_q.sum().backward()
+
+
+def test_biases_of_another_dtype_get_gradients_of_their_own():
+    q, k = q_and_k(torch.bfloat16)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        (bias,) = leaves((4, 16), dtype=dtype)
+        new_q, _ = plain(q, k, q_bias=bias)
+        (gradient,) = torch.autograd.grad(new_q.sum(), bias)
+        assert gradient.dtype == dtype and gradient.isfinite().all()
+
+
+# In place
+
+
+@pytest.mark.parametrize("as_views", [False, True])
+@pytest.mark.parametrize("biases", [False, True])
+def test_in_place_has_the_gradients_of_out_of_place(as_views, biases):
+    source = leaves((2, 21, 6, 16), dtype=torch.float64)[0]
+    bias = leaves((4, 16), dtype=torch.float64, key="bias")[0]
+    more = dict(q_bias=bias) if biases else {}
+    wanted = (source, bias) if biases else (source,)
+    found = []
+    for inplace in (False, True):
+        fresh = source * 2
+        q, k = fresh[:, :, :4], fresh[:, :, 4:]
+        q, k = (q, k) if as_views else (q.clone(), k.clone())
+        new_q, new_k = plain(q, k, inplace=inplace, **more)
+        assert (new_q is q) == inplace and (new_k is k) == inplace
+        loss = loss_of((new_q, new_k))
+        found.append((loss, *torch.autograd.grad(loss, wanted)))
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_in_place_counts_versions():
+    q, k = (tensor.detach() for tensor in q_and_k())
+    versions = q._version, k._version
+    plain(q, k, inplace=True)
+    assert q._version > versions[0] and k._version > versions[1]
+
+
+def test_in_place_after_use_is_noticed():
+    q, k = (tensor * 1 for tensor in q_and_k())
+    loss = q.square().sum()
+    plain(q, k, inplace=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_in_place_of_leaves_without_gradients():
+    q, k = q_and_k()
+    expected = plain(q, k)
+    with torch.no_grad():
+        q_copy, k_copy = q.clone(), k.clone()
+        results = plain(q_copy.requires_grad_(), k_copy, inplace=True)
+    assert all(torch.equal(one, other) for one, other in zip(results, expected))
+
+
+# Modes
+
+
+@functions
+def test_inference_mode_and_no_grad(function):
+    q, k = q_and_k()
+    expected = function(q, k)
+    assert all(result.requires_grad for result in expected)
+    with torch.no_grad():
+        results = function(q, k)
+    assert not any(result.requires_grad for result in results)
+    with torch.inference_mode():
+        others = function(q.clone(), k.clone())
+        in_place = plain(q.clone(), k.clone(), inplace=True)
+    assert all(result.is_inference() for result in others)
+    for group in (results, others):
+        assert all(torch.equal(one, other) for one, other in zip(group, expected))
+    assert all(torch.equal(one, other) for one, other in zip(in_place, plain(q, k)))
+
+
+def test_tables_made_in_inference_mode_serve_training():
+    rope = RotaryEmbedding(16, base=4321.0)
+    q, k = q_and_k()
+    with torch.inference_mode():
+        longattn.apply_rotary(q.clone(), k.clone(), rope)
+    new_q, _ = longattn.apply_rotary(q, k, rope)
+    new_q.sum().backward()
+    assert q.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False])
+@functions
+def test_checkpoint(function, use_reentrant):
+    tensors = q_and_k()
+    expected = gradients_of(function, tensors)
+    loss_of(checkpoint(function, *tensors, use_reentrant=use_reentrant)).backward()
+    assert all(torch.equal(tensor.grad, other) for tensor, other in zip(tensors, expected))
+
+
+def test_autocast_leaves_one_dtype_alone_and_joins_two():
+    q, k = (tensor.detach() for tensor in q_and_k())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        results = plain(q, k)
+        mixed = plain(q.bfloat16(), k)
+    assert all(torch.equal(one, other) for one, other in zip(results, plain(q, k)))
+    assert [result.dtype for result in mixed] == [torch.bfloat16] * 2
+    with pytest.raises(TypeError, match="float32 and torch.bfloat16"):
+        plain(q, k.bfloat16())
+
+
+def test_jvp_and_vmap_work_or_raise():
+    q, k = (tensor.detach() for tensor in q_and_k(torch.float64))
+    for transform in (
+        lambda: torch.func.jvp(lambda q: plain(q, k)[0], (q,), (q,)),
+        lambda: torch.func.vmap(lambda q, k: plain(q, k)[0])(q[None], k[None]),
+    ):
+        with pytest.raises((RuntimeError, NotImplementedError), match="jvp|forward|vmap|[Bb]atching"):
+            transform()
+
+
+# The registered ops
+
+
+@pytest.mark.parametrize("name", ["halves", "everything", "xpos", "two bands", "pair of rows"])
+def test_forward_and_backward_are_ops_that_pass_opcheck(name):
+    (case,) = [case for case in CASES if case.name == name]
+    tensors = rotary_cases.tensors_of(case, torch.float32)
+    given = rotary_cases.output_gradients(case, torch.float32)
+    with RecordOps() as record:
+        rotary_cases.results_of(case, tensors, torch.float32, False, given)
+    names = [op.name() for op, _, _ in record.calls]
+    assert names == ["longattn::rotate", "longattn::rotate_backward"], "one launch each"
+    for op, args, kwargs in record.calls:
+        torch.library.opcheck(op, args, kwargs)
+
+
+def test_opcheck_in_place():
+    with RecordOps() as record, torch.no_grad():
+        plain(*[tensor.detach() for tensor in q_and_k()], inplace=True)
+    ((op, args, kwargs),) = record.calls
+    assert op.name() == "longattn::rotate_"
+    torch.library.opcheck(op, args, kwargs)
+
+
+def test_the_ops_themselves_stay_inside_the_tensors():
+    """Below `apply_rotary` and its checks there is still nothing that reads beside a tensor."""
+    q, k = (tensor.detach() for tensor in q_and_k())
+    with RecordOps() as record:
+        plain(q, k, positions=torch.arange(21), q_bias=torch.zeros(4, 16))
+    op, args, kwargs = record.calls[0]
+    for place, wrong in (
+        (0, q.double()),  # a dtype of its own
+        (2, torch.ones(9, dtype=torch.float64)),  # more pairs than head_dim has
+        (4, torch.arange(20)),  # positions too few
+        (4, torch.arange(21, dtype=torch.int32)),
+        (6, torch.zeros(3, 16)),  # a bias of too few heads
+        (8, [1.0] * 7),  # a part of a map
+        (8, []),
+    ):
+        changed = [*args[:place], wrong, *args[place + 1 :]]
+        with pytest.raises((TypeError, ValueError)):
+            op(*changed, **kwargs)
+
+
+# torch.compile
+
+
+@functions
+def test_compile_fullgraph_with_dynamic_lengths(function):
+    """The graphs of the first length serve every other; results and gradients are those of eager
+    mode. (They are two where torch first takes rope's numbers for variables and starts again.)"""
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=counter)
+    compiled(*q_and_k(length=50))
+    at_first = counter.frame_count
+    for length in (70, 33, 129, 200):
+        tensors = q_and_k(length=length)
+        assert all(torch.equal(a, b) for a, b in zip(compiled(*tensors), function(*tensors)))
+        found, expected = (gradients_of(f, tensors) for f in (compiled, function))
+        assert all(torch.equal(a, b) for a, b in zip(found, expected))
+    assert counter.frame_count == at_first <= 2, f"{counter.frame_count} graphs for 5 lengths"
+
+
+def test_compile_with_positions_biases_and_maps():
+    torch._dynamo.reset()
+
+    def call(q, k, bias, positions):
+        ((a, b), (c, d)) = rotate(q, k, ROPE, positions, MAPS, q_bias=bias, key_norm=True)
+        return a + c, b + d
+
+    compiled = torch.compile(call, fullgraph=True, dynamic=True, backend="aot_eager")
+    for length in (5, 60):
+        tensors = [*q_and_k(length=length), *leaves((4, 16))]
+        positions = torch.arange(length) + 2**40
+        found, expected = (f(*tensors, positions) for f in (compiled, call))
+        assert all(torch.equal(a, b) for a, b in zip(found, expected))
+        grads = [torch.autograd.grad(sum(r.square().sum() for r in rs), tensors)
+                 for rs in (found, expected)]  # fmt: skip
+        assert all(torch.equal(a, b) for a, b in zip(*grads))
+
+
+def test_compile_in_place():
+    torch._dynamo.reset()
+
+    def call(q, k):
+        q, k = q * 2, k * 2
+        return longattn.apply_rotary(q, k, ROPE, inplace=True)
+
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    q, k = (tensor.detach() for tensor in q_and_k())
+    assert all(torch.equal(a, b) for a, b in zip(compiled(q, k), call(q, k)))
+
+
+def test_compile_where_the_table_depends_on_the_length():
+    torch._dynamo.reset()
+    rope = RotaryEmbedding(16, scaling=DynamicNTK(2.0), max_position_embeddings=16)
+
+    def call(q, k):
+        return longattn.apply_rotary(q, k, rope)
+
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    for length in (9, 40):
+        q, k = (tensor.detach() for tensor in q_and_k(length=length))
+        for our, their in zip(compiled(q, k), call(q, k)):
+            torch.testing.assert_close(our, their, rtol=1e-6, atol=1e-6)
+
+
+def test_compile_xpos():
+    torch._dynamo.reset()
+    rope = RotaryEmbedding.xpos(16)
+    compiled = torch.compile(
+        lambda q, k: longattn.apply_rotary(q, k, rope), fullgraph=True, backend="aot_eager"
+    )
+    q, k = (tensor.detach() for tensor in q_and_k())
+    expected = longattn.apply_rotary(q, k, rope)
+    assert all(torch.equal(a, b) for a, b in zip(compiled(q, k), expected))
+    theirs = reference.apply_rotary(q, k, rope)
+    for our, their in zip(expected, theirs):
+        torch.testing.assert_close(our, their, rtol=1e-5, atol=1e-5)
+
+
+def test_a_rotation_of_a_case_is_a_leaf_of_no_graph():
+    """Positions and tables take no part in the graph."""
+    case = Rotation("graph", positions="shared")
+    tensors = rotary_cases.tensors_of(case, torch.float32)
+    new_q, _ = rotary_cases.call(case, tensors, torch.float32, False)
+    parents = [node for node, _ in new_q.grad_fn.next_functions if node is not None]
+    assert len(parents) == 2  # q and k
