@@ -20,7 +20,7 @@ from typing import NamedTuple, Optional, Union
 PerHead = Union[int, tuple]  # one value for all query heads, or a tuple of length q_heads
 
 # Terms travel to the engines as (kind, a, b); the numbers are shared with csrc/semantics/band.h.
-DIAGONAL, GROUPS, PREFIX, LEADING = 0, 1, 2, 3
+DIAGONAL, GROUPS, PREFIX, LEADING, RECENT_GROUPS = 0, 1, 2, 3, 4
 UNBOUNDED = -(2**31)
 MAX_SIZE = 2**31 - 1
 MAX_TERMS = 4
@@ -151,24 +151,28 @@ class Band(Mask):
 class Groups(Mask):
     """Block-local attention: boundaries at shift + t * size for every integer t.
 
-    A query sees the keys of its own group, causal within it unless causal=False. With a shift the
-    first group is short; nothing wraps around. `size` and `shift` may be tuples of length q_heads
-    (LongLoRA shifts half of the heads by half a group).
+    A query sees the keys of its own group, causal within it unless causal=False, and those of the
+    `back` groups before it: Groups(training_length // 2, back=1) is xPos's blockwise causal
+    attention. With a shift the first group is short; nothing wraps around. `size`, `shift` and
+    `back` may be tuples of length q_heads (LongLoRA shifts half of the heads by half a group).
     """
 
     size: PerHead
     shift: PerHead = dataclasses.field(default=0, kw_only=True)
     causal: bool = dataclasses.field(default=True, kw_only=True)
+    back: PerHead = dataclasses.field(default=0, kw_only=True)
 
     def __post_init__(self):
         check_sizes("Groups size", self.size, 1)
         check_sizes("Groups shift", self.shift, None)
+        check_sizes("Groups back", self.back, 0)
         check_flag("Groups causal", self.causal)
         _make_plain(self)
 
     def rule(self, head: int) -> HeadRule:
-        size = _of(self.size, head)
-        terms = ((GROUPS, size, _of(self.shift, head) % size),)
+        size, back = _of(self.size, head), _of(self.back, head)
+        place = group_place(size, _of(self.shift, head), back)
+        terms = ((RECENT_GROUPS if back else GROUPS, size, place),)
         return HeadRule(terms + ((DIAGONAL, UNBOUNDED, 0),) if self.causal else terms)
 
 
@@ -198,6 +202,17 @@ class Intersection(Mask):
 
     def head_counts(self) -> frozenset:
         return self.first.head_counts() | self.second.head_counts()
+
+
+def group_place(size: int, shift: int, back: int) -> int:
+    """The group `back` groups before a query's own, as a term says it."""
+    place = shift % size + back * size
+    if place > MAX_SIZE:
+        raise NotImplementedError(
+            f"{back} groups of {size} keys reach further back than {MAX_SIZE} keys, which is not "
+            "supported"
+        )
+    return place
 
 
 def _band_rule(left: int, right: int, sink_tokens: int) -> HeadRule:

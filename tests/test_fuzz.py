@@ -45,7 +45,11 @@ def masks(heads):
         st.builds(Window, per_head(SIZES), sink_tokens=sinks),
         st.builds(Band, bound, bound, sink_tokens=sinks),
         st.builds(
-            Groups, per_head(SIZES), shift=per_head(st.integers(-99, 99)), causal=st.booleans()
+            Groups,
+            per_head(SIZES),
+            shift=per_head(st.integers(-99, 99)),
+            causal=st.booleans(),
+            back=per_head(st.just(0) | st.integers(0, 3)),
         ),
         st.builds(Prefix, per_head(st.integers(0, 160))),
     )

@@ -22,8 +22,9 @@ def shows(rule, i, j) -> bool:
         if kind == masks.DIAGONAL:
             passed = a == masks.UNBOUNDED or distance <= a
             passed = passed and (b == masks.UNBOUNDED or distance >= -b)
-        elif kind == masks.GROUPS:
-            passed = (i - b) // a == (j - b) // a
+        elif kind in (masks.GROUPS, masks.RECENT_GROUPS):
+            back = (i - b % a) // a - (j - b % a) // a
+            passed = back == b // a if kind == masks.GROUPS else 0 <= back <= b // a
         else:
             assert kind == masks.PREFIX, kind
             passed = j < a or distance >= 0
@@ -77,6 +78,9 @@ EVERY_MASK = [
     Groups(4, shift=-1, causal=False),
     Groups(5, shift=13, causal=False),
     Groups((3, 4, 50), shift=(0, 2, 49)),
+    Groups(4, back=1),
+    Groups(3, shift=-1, causal=False, back=2),
+    Groups((3, 4, 50), back=(0, 1, 9)),
     Prefix(0),
     Prefix(5),
     Prefix((0, 1, 100)),
@@ -124,7 +128,13 @@ simple_masks = st.one_of(
     st.just(Causal()),
     st.builds(Window, sizes, sink_tokens=sinks),
     st.builds(Band, per_head(optional), per_head(optional), sink_tokens=sinks),
-    st.builds(Groups, sizes, shift=per_head(st.integers(-20, 20)), causal=st.booleans()),
+    st.builds(
+        Groups,
+        sizes,
+        shift=per_head(st.integers(-20, 20)),
+        causal=st.booleans(),
+        back=per_head(st.integers(0, 2)),
+    ),
     st.builds(Prefix, per_head(st.integers(0, 15))),
 )
 any_mask = st.recursive(simple_masks, lambda inner: st.builds(Intersection, inner, inner))
@@ -272,6 +282,9 @@ BAD_VALUES = [
     (lambda: Band(1, 1, sink_tokens=-5), ValueError, "sink_tokens", "-5", "[0, "),
     (lambda: Band("all", 0), TypeError, "Band left", "'all'", "None"),
     (lambda: Groups(0), ValueError, "Groups size", "0", "[1, "),
+    (lambda: Groups(2**30, back=2).rule(0), NotImplementedError, "2 groups", f"{2**30}", "2147483647"),
+    (lambda: Groups(2, back=-1), ValueError, "Groups back", "-1", "[0, "),
+    (lambda: Groups(2, back=None), TypeError, "Groups back", "None", "integer"),
     (lambda: Groups((2, -2)), ValueError, "Groups size", "-2", "[1, "),
     (lambda: Groups(3, causal="no"), TypeError, "Groups causal", "'no'", "True or False"),
     (lambda: Groups(3, causal=1), TypeError, "Groups causal", "1", "True or False"),

@@ -19,17 +19,23 @@ int32_t leading_rows(int64_t positions, int64_t k_start) {
       clamp(positions - k_start, 0, std::numeric_limits<int32_t>::max()));
 }
 
+// The place of a group: its shift goes by rows instead of positions, and stays below the size.
+int32_t lower_place(int32_t size, int32_t place, int64_t k_start) {
+  if (size < 1) throw std::invalid_argument("a group has " + std::to_string(size) + " keys");
+  if (place < 0) throw std::invalid_argument("a group's place is " + std::to_string(place));
+  const int64_t shift = place % size - k_start;
+  return static_cast<int32_t>(shift - floor_divide(shift, size) * size + place / size * size);
+}
+
 BandTerm lower_term(ArgumentPack& pack, int64_t k_start) {
   const auto kind = static_cast<TermKind>(pack.small());
   const int32_t a = pack.small(), b = pack.small();
   switch (kind) {
     case TermKind::kDiagonal:
       return {kind, a, b};
-    case TermKind::kGroups: {
-      if (a < 1) throw std::invalid_argument("a group has " + std::to_string(a) + " keys");
-      const int64_t shift = b - k_start;
-      return {kind, a, static_cast<int32_t>(shift - floor_divide(shift, a) * a)};
-    }
+    case TermKind::kGroups:
+    case TermKind::kRecentGroups:
+      return {kind, a, lower_place(a, b, k_start)};
     case TermKind::kPrefix:
     case TermKind::kLeading:
       return {kind, leading_rows(a, k_start), b};

@@ -9,15 +9,22 @@
 #include "semantics/bands/groups.h"
 #include "semantics/bands/leading.h"
 #include "semantics/bands/prefix.h"
+#include "semantics/bands/recent_groups.h"
 
 namespace longattn {
 
-enum class TermKind : int32_t { kDiagonal, kGroups, kPrefix, kLeading };  // as in masks.py
+enum class TermKind : int32_t {  // as in masks.py
+  kDiagonal,
+  kGroups,
+  kPrefix,
+  kLeading,
+  kRecentGroups,
+};
 
 struct BandTerm {
   TermKind kind;
-  int32_t a;  // diagonal: left; groups: size; prefix, leading: length
-  int32_t b;  // diagonal: right; groups: shift
+  int32_t a;  // diagonal: left; both groups: size; prefix, leading: length
+  int32_t b;  // diagonal: right; both groups: shift + size * groups back
 };
 
 inline constexpr int kMaxTerms = 4;
@@ -58,6 +65,9 @@ LONGATTN_HOST_DEVICE RowBounds row_bounds(const HeadBand& band, int64_t diagonal
     if (term.kind == TermKind::kGroups) narrow_to_group(keys, diagonal, term.a, term.b);
     if (term.kind == TermKind::kPrefix) narrow_to_prefix(keys, diagonal, term.a);
     if (term.kind == TermKind::kLeading) narrow_to_leading(keys, term.a);
+    if (term.kind == TermKind::kRecentGroups) {
+      narrow_to_recent_groups(keys, diagonal, term.a, term.b);
+    }
   }
   const int64_t end = clamp(keys.end, 0, k_len);
   const int64_t floor = clamp(keys.begin, 0, end);

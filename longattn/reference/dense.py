@@ -41,7 +41,8 @@ def visible(mask, q_positions, k_positions, head=0):
         return near if right is None else near & (distance >= -right)
     if isinstance(mask, masks.Groups):
         size, shift = of(mask.size), of(mask.shift)
-        together = (i - shift) // size == (j - shift) // size  # // rounds down, also below zero
+        groups_back = (i - shift) // size - (j - shift) // size  # // rounds down, also below zero
+        together = (groups_back >= 0) & (groups_back <= of(mask.back))
         return together & (distance >= 0) if mask.causal else together
     if isinstance(mask, masks.Prefix):
         return (j < of(mask.length)) | (distance >= 0)

@@ -12,6 +12,16 @@ namespace {
 
 using namespace longattn;
 
+int64_t groups_back(const BandTerm& term, int64_t diagonal, int64_t key) {
+  const int64_t shift = term.b % term.a;
+  const auto group = [&](int64_t position) {
+    int64_t quotient = (position - shift) / term.a;
+    while (quotient * term.a > position - shift) --quotient;
+    return quotient;
+  };
+  return group(diagonal) - group(key);
+}
+
 // The definition, pair by pair, written without the band's own bounds.
 bool term_shows(const BandTerm& term, int64_t diagonal, int64_t key) {
   switch (term.kind) {
@@ -20,13 +30,11 @@ bool term_shows(const BandTerm& term, int64_t diagonal, int64_t key) {
       return (term.a == kUnbounded || distance <= term.a) &&
              (term.b == kUnbounded || -distance <= term.b);
     }
-    case TermKind::kGroups: {
-      const auto group = [&](int64_t position) {
-        int64_t quotient = (position - term.b) / term.a;
-        while (quotient * term.a > position - term.b) --quotient;
-        return quotient;
-      };
-      return group(diagonal) == group(key);
+    case TermKind::kGroups:
+      return groups_back(term, diagonal, key) == term.b / term.a;
+    case TermKind::kRecentGroups: {
+      const int64_t back = groups_back(term, diagonal, key);
+      return back >= 0 && back <= term.b / term.a;
     }
     case TermKind::kPrefix:
       return key < term.a || key <= diagonal;
@@ -151,6 +159,13 @@ HeadBand random_band(std::mt19937& random) {
     if (band.terms[0].a == kUnbounded && draw(0, 1)) add(TermKind::kLeading, draw(0, 12), 0);
     return band;
   }
+  if (draw(0, 9) == 0) {
+    // One group back there, as far as rows and keys go: also groups that no row or no key has.
+    const int size = draw(1, 11);
+    add(TermKind::kGroups, size, draw(0, size - 1) + size * draw(1, 3));
+    if (draw(0, 1)) add(TermKind::kDiagonal, kUnbounded, draw(0, 5));
+    return band;
+  }
   if (draw(0, 1)) {
     band.soft_left = draw(0, 12);
     band.sink_end = draw(0, 9);
@@ -164,7 +179,7 @@ HeadBand random_band(std::mt19937& random) {
   if (draw(0, 3) == 0) add(TermKind::kPrefix, draw(0, 12), 0);
   if (draw(0, 5) == 0) {
     const int size = draw(1, 11);
-    add(TermKind::kGroups, size, draw(0, size - 1));
+    add(TermKind::kRecentGroups, size, draw(0, size - 1) + size * draw(0, 3));
   }
   return band;
 }
