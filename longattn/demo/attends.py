@@ -9,20 +9,30 @@ import torch
 from torch.nn import functional
 
 import longattn
-from longattn.demo.model import Attend, rotate
+from longattn.demo.model import Attend
 from longattn.demo.settings import SINK_TOKENS
+
+
+@functools.cache
+def rope(head_dim: int) -> longattn.RotaryEmbedding:
+    return longattn.RotaryEmbedding(head_dim)
+
+
+def rotated(q: torch.Tensor, k: torch.Tensor, positions=None) -> tuple[torch.Tensor, torch.Tensor]:
+    return longattn.apply_rotary(q, k, rope(q.shape[3]), positions)
 
 
 def longattn_attends(window: int) -> dict[str, Attend]:
     """Masks by name. A window of the training length shows no distance that training did not."""
 
     def causal(q, k, v):
-        return longattn.attention(q, k, v, longattn.Causal())
+        return longattn.attention(*rotated(q, k), v, longattn.Causal())
 
     def sliding_window(q, k, v):
-        return longattn.attention(q, k, v, longattn.Window(window))
+        return longattn.attention(*rotated(q, k), v, longattn.Window(window))
 
     def window_and_sinks(q, k, v):
+        q, k = rotated(q, k)
         return longattn.lambda_attention(q, k, v, window=window, sink_tokens=SINK_TOKENS)
 
     def window_and_sinks_with_ceiling(q, k, v):
@@ -31,10 +41,10 @@ def longattn_attends(window: int) -> dict[str, Attend]:
         Two partials of the same queries, merged exactly. The far one sees the sinks only: with its
         keys moved by `window`, "causal" means "at least `window` tokens back".
         """
-        position = torch.arange(q.shape[1], device=q.device)
-        far_q = rotate(q, window - position)  # takes back its own rotation: stands at `window`
-        far_k = rotate(k[:, :SINK_TOKENS], -position[:SINK_TOKENS])  # stands at 0
-        near = longattn.attention(q, k, v, longattn.Window(window), return_lse=True)
+        sinks = k[:, :SINK_TOKENS]
+        places = [torch.full(x.shape[1:2], p) for x, p in ((q, window), (sinks, 0))]
+        far_q, far_k = rotated(q, sinks, tuple(places))
+        near = longattn.attention(*rotated(q, k), v, longattn.Window(window), return_lse=True)
         far = longattn.attention(
             far_q, far_k, v[:, :SINK_TOKENS], longattn.Causal(),
             q_start=0, k_start=window, return_lse=True,
@@ -58,7 +68,7 @@ def sdpa_attends(window: int) -> dict[str, Attend]:
     """
 
     def attend(q, k, v, **mask):
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        q, k, v = (x.transpose(1, 2) for x in (*rotated(q, k), v))
         return functional.scaled_dot_product_attention(q, k, v, **mask).transpose(1, 2)
 
     def causal(q, k, v):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A small byte-level decoder with rotary positions. The attention function is an argument."""
+"""A small byte-level decoder. Attention is an argument, and positions are its business."""
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Callable, Sequence, Union
 
 import torch
 from torch import nn
@@ -12,22 +12,9 @@ from torch.nn import functional
 START = 256  # the token that opens every context; bytes are 0..255
 VOCABULARY = 257
 
-# q, k (both rotated), v [batch, length, heads, head_dim] -> out of the same shape
+# q, k, v [batch, length, heads, head_dim], not rotated -> out of the same shape
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-def rotate(x: torch.Tensor, position: torch.Tensor, base: float = 10_000.0) -> torch.Tensor:
-    """RoPE, half-split layout: the pair (x_i, x_{i + head_dim/2}) turns by position * base^-2i/d.
-
-    x [batch, length, heads, head_dim], position [length]. Rotations add up: rotating by p and then
-    by -p gives x back.
-    """
-    head_dim = x.shape[3]
-    frequency = base ** (-torch.arange(0, head_dim, 2, device=x.device) / head_dim)
-    angle = position[:, None] * frequency  # [length, head_dim / 2]
-    cosine, sine = angle.cos()[:, None, :], angle.sin()[:, None, :]  # the same for every head
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+Attends = Union[Attend, Sequence[Attend]]  # one for all layers, or one for each
 
 
 class Block(nn.Module):
@@ -45,9 +32,7 @@ class Block(nn.Module):
         batch, length, width = x.shape
         qkv = self.to_qkv(self.attention_norm(x))
         q, k, v = qkv.view(batch, length, 3, self.heads, width // self.heads).unbind(dim=2)
-        position = torch.arange(length, device=x.device)
-        out = attend(rotate(q, position), rotate(k, position), v)
-        x = x + self.to_out(out.reshape(batch, length, width))
+        x = x + self.to_out(attend(q, k, v).reshape(batch, length, width))
         return x + self.feedforward(x)
 
 
@@ -66,17 +51,19 @@ class Decoder(nn.Module):
         head_dim = self.embedding.embedding_dim // heads
         return f"{size:,} parameters, {len(self.blocks)} layers, {heads} heads of {head_dim}"
 
-    def forward(self, tokens: torch.Tensor, attend: Attend) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, attends: Attends) -> torch.Tensor:
         """tokens [batch, length] -> logits of the next byte [batch, length, 256]"""
+        if callable(attends):
+            attends = [attends] * len(self.blocks)
         x = self.embedding(tokens)
-        for block in self.blocks:
+        for block, attend in zip(self.blocks, attends, strict=True):
             x = block(x, attend)
         return self.head(self.norm(x))
 
 
-def next_byte_loss(model: Decoder, text: torch.Tensor, attend: Attend) -> torch.Tensor:
+def next_byte_loss(model: Decoder, text: torch.Tensor, attends: Attends) -> torch.Tensor:
     """text [batch, length] uint8 -> nats [batch, length], each byte predicted from those before."""
     target = text.long()
     start = torch.full_like(target[:, :1], START)
-    logits = model(torch.cat((start, target[:, :-1]), dim=1), attend)
+    logits = model(torch.cat((start, target[:, :-1]), dim=1), attends)
     return functional.cross_entropy(logits.transpose(1, 2), target, reduction="none")

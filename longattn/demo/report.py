@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from longattn.demo.evaluation import MaskLosses
+from longattn.demo.evaluation import Losses
 from longattn.demo.long_layer import LayerRow
 from longattn.demo.settings import MULTIPLES, SINK_TOKENS, Settings
 from longattn.demo.speed import Speed
@@ -21,7 +21,7 @@ class Results:
     repeat: str  # the command that repeats the losses
     unigram: float
     bigram: float
-    masks: dict[str, MaskLosses]
+    masks: dict[str, Losses]
     speeds: dict[str, Speed]  # of longattn's and SDPA's functions, by label
     largest_difference: float
     long_layer: list[LayerRow]

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Everything that decides the demo's numbers, apart from the machine's speed."""
+"""Everything that decides a demo's numbers, apart from the machine's speed."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 MULTIPLES = (1, 2, 4, 8)  # context lengths of the evaluation, in training lengths
 SPEED_MULTIPLES = (1, 8, 32)  # context lengths of the speed table, in training lengths
@@ -14,7 +15,12 @@ SINK_TOKENS = 4  # StreamingLLM's number
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    steps: int | None = None  # None: at most MOST_STEPS, fewer if `seconds` are not enough for them
+    command: ClassVar[str] = "demo"
+    multiples: ClassVar[tuple] = MULTIPLES
+    most_steps: ClassVar[int] = 600
+    layers: ClassVar[int] = 3
+
+    steps: int | None = None  # None: at most most_steps, fewer if `seconds` are not enough for them
     seconds: float = 50.0  # for training
     threads: int | None = None  # None: torch's number, or 1 where that trains faster
     seed: int = 0
@@ -28,28 +34,32 @@ class Settings:
         return max(MULTIPLES + SPEED_MULTIPLES) * self.length
 
 
-MOST_STEPS = 600
-
-
 def repeat_command(settings: Settings, steps: int, threads: int) -> str:
     """The command whose losses do not depend on how busy the machine is."""
     options = {"seed": settings.seed, "steps": steps, "threads": threads}
     for name in ("length", "batch", "contexts"):
-        if getattr(settings, name) != getattr(Settings(), name):
+        if getattr(settings, name) != getattr(type(settings), name):
             options[name] = getattr(settings, name)
-    return " ".join(["python -m longattn demo"] + [f"--{k} {v}" for k, v in options.items()])
+    return " ".join([f"python -m longattn {settings.command}"] + [f"--{k} {v}" for k, v in options.items()])
 
 
 def parse(arguments: list[str] | None) -> Settings:
-    parser = argparse.ArgumentParser(
-        prog="python -m longattn demo",
-        description="Train a small byte-level decoder on the sources of Python's standard library "
-        "at a short length, then measure it at up to 8 times that length under several masks.",
+    return parse_as(
+        Settings,
+        "Train a small byte-level decoder on the sources of Python's standard library at a short "
+        "length, then measure it at up to 8 times that length under several masks.",
+        arguments,
     )
-    default = Settings()
+
+
+def parse_as(kind: type[Settings], description: str, arguments: list[str] | None) -> Settings:
+    default = kind()
+    parser = argparse.ArgumentParser(
+        prog=f"python -m longattn {kind.command}", description=description
+    )
     parser.add_argument(
         "--steps", type=_at_least(1),
-        help=f"training steps (default: {MOST_STEPS}, or what fits into --seconds)",
+        help=f"training steps (default: {kind.most_steps}, or what fits into --seconds)",
     )  # fmt: skip
     parser.add_argument(
         "--seconds", type=float, default=default.seconds,
@@ -76,7 +86,7 @@ def parse(arguments: list[str] | None) -> Settings:
         "--output", type=Path, default=default.output,
         help="folder for report.txt, report.png and results.json (default: %(default)s)",
     )  # fmt: skip
-    return Settings(**vars(parser.parse_args(arguments)))
+    return kind(**vars(parser.parse_args(arguments)))
 
 
 def _at_least(least: int):
