@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`python -m longattn env` and `python -m longattn demo`."""
+"""`python -m longattn env`, `demo` and `extrapolate`."""
 
 import sys
 
 USAGE = """usage: python -m longattn COMMAND
 
-  env    what was built, what this machine offers, why a backend is not available
-  demo   train a small language model on short texts, evaluate it on long ones (`demo --help`)"""
+  env          what was built, what this machine offers, why a backend is not available
+  demo         train a small language model on short texts, evaluate it on long ones
+  extrapolate  the loss at up to 16 times the training length, for many ways to tell positions
+
+`demo --help` and `extrapolate --help` say more."""
 
 
 def main(arguments):
@@ -24,7 +27,11 @@ def main(arguments):
         from longattn.demo import main as demo
 
         return demo(rest)
-    return _refuse(f"unknown command {command!r}; the commands are env and demo.")
+    if command == "extrapolate":
+        from longattn.demo.extrapolation import main as extrapolate
+
+        return extrapolate(rest)
+    return _refuse(f"unknown command {command!r}; the commands are env, demo and extrapolate.")
 
 
 def _refuse(sentence):

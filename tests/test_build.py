@@ -18,8 +18,8 @@ from longattn import native
 
 ROOT = Path(__file__).parents[1]
 NOT_SOURCE = shutil.ignore_patterns(
-    "longattn-demo", ".git", ".ci", ".venv", "build", "dist", "*.egg-info", "*.so", "__pycache__", ".*cache*",
-    ".hypothesis",
+    "longattn-demo", "longattn-extrapolation", ".git", ".ci", ".venv", "build", "dist",
+    "*.egg-info", "*.so", "__pycache__", ".*cache*", ".hypothesis",
 )  # fmt: skip
 
 # Runs a hook of the build backend in a process where nobody can import torch.

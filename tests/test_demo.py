@@ -13,7 +13,7 @@ from longattn import backends, demo
 from longattn.demo import attends, evaluation, files, long_layer, memory, speed, text
 from longattn.demo.model import Decoder
 from longattn.demo.settings import MULTIPLES, SPEED_MULTIPLES, Settings, parse
-from longattn.demo.training import Run, threads_to_use, train
+from longattn.demo.training import threads_to_use, train
 
 STEPS, LENGTH = 60, 32
 ARGUMENTS = ["--steps", str(STEPS), "--length", str(LENGTH), "--batch", "8", "--contexts", "6"]
@@ -205,7 +205,7 @@ def test_given_threads_and_steps_are_kept(corpus, steps, threads):
     before = torch.get_num_threads()
     settings = Settings(length=16, batch=2, steps=steps, threads=threads)
     causal = attends.longattn_attends(16)["causal"]
-    chosen = threads_to_use(settings, lambda: Run(corpus, settings, causal).step)
+    chosen = threads_to_use(corpus, settings, causal)
     assert torch.get_num_threads() == before
     if threads is None and steps is None:
         assert chosen in (1, before)

@@ -91,7 +91,7 @@ except ImportError as error:
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (["envv"], "unknown command 'envv'; the commands are env and demo."),
+        (["envv"], "unknown command 'envv'; the commands are env, demo and extrapolate."),
         (["env", "all"], "`env` takes no arguments, got 'all'."),
     ],
 )

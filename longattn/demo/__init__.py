@@ -15,13 +15,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(settings, corpus):
     """Train and measure. The losses repeat on one machine; Results.repeat says how."""
+    import torch
+
+    from longattn.demo import training
     from longattn.demo.attends import longattn_attends
-    from longattn.demo.start import chosen_threads
-    from longattn.demo.training import Run
 
     attends = longattn_attends(settings.length)
-    with chosen_threads(settings, lambda: Run(corpus, settings, attends["causal"]).step):
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(training.threads_to_use(corpus, settings, attends["causal"]))
+    try:
         return _train_and_measure(settings, corpus, attends)
+    finally:
+        torch.set_num_threads(threads_before)
 
 
 def _train_and_measure(settings, corpus, attends):

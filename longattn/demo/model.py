@@ -11,6 +11,7 @@ from torch.nn import functional
 
 START = 256  # the token that opens every context; bytes are 0..255
 VOCABULARY = 257
+WIDTH, HEADS, LAYERS = 128, 4, 3
 
 # q, k, v [batch, length, heads, head_dim], not rotated -> out of the same shape
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -37,7 +38,7 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, width: int = 128, heads: int = 4, layers: int = 3):
+    def __init__(self, width: int = WIDTH, heads: int = HEADS, layers: int = LAYERS):
         super().__init__()
         self.embedding = nn.Embedding(VOCABULARY, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))

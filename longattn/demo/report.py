@@ -9,6 +9,7 @@ from longattn.demo.evaluation import Losses
 from longattn.demo.long_layer import LayerRow
 from longattn.demo.settings import MULTIPLES, SINK_TOKENS, Settings
 from longattn.demo.speed import Speed
+from longattn.demo.tables import table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,18 +27,6 @@ class Results:
     largest_difference: float
     long_layer: list[LayerRow]
     long_layer_reason: str  # why long_layer is empty
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Columns as wide as their widest cell; the first to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = []
-    for row in [header, *rows]:
-        first, *rest = (cell.ljust(w) if i == 0 else cell.rjust(w)
-                        for i, (cell, w) in enumerate(zip(row, widths)))  # fmt: skip
-        lines.append("  ".join([first, *rest]).rstrip())
-    lines.insert(1, "-" * max(len(line) for line in lines))
-    return "\n".join(lines)
 
 
 def loss_table(results: Results) -> str:

@@ -18,9 +18,8 @@ class Settings:
     command: ClassVar[str] = "demo"
     multiples: ClassVar[tuple] = MULTIPLES
     most_steps: ClassVar[int] = 600
-    layers: ClassVar[int] = 3
 
-    steps: int | None = None  # None: at most most_steps, fewer if `seconds` are not enough for them
+    steps: int | None = None  # None: at most most_steps, fewer if `seconds` are not enough
     seconds: float = 50.0  # for training
     threads: int | None = None  # None: torch's number, or 1 where that trains faster
     seed: int = 0
@@ -34,13 +33,16 @@ class Settings:
         return max(MULTIPLES + SPEED_MULTIPLES) * self.length
 
 
-def repeat_command(settings: Settings, steps: int, threads: int) -> str:
-    """The command whose losses do not depend on how busy the machine is."""
-    options = {"seed": settings.seed, "steps": steps, "threads": threads}
+def repeat_command(settings: Settings, steps: int, threads: int | None = None) -> str:
+    """The command whose losses do not depend on how busy the machine is. threads: if they matter."""
+    options = {"seed": settings.seed, "steps": steps}
+    if threads is not None:
+        options["threads"] = threads
     for name in ("length", "batch", "contexts"):
         if getattr(settings, name) != getattr(type(settings), name):
             options[name] = getattr(settings, name)
-    return " ".join([f"python -m longattn {settings.command}"] + [f"--{k} {v}" for k, v in options.items()])
+    written = [f"--{name} {value}" for name, value in options.items()]
+    return " ".join([f"python -m longattn {settings.command}", *written])
 
 
 def parse(arguments: list[str] | None) -> Settings:
@@ -52,7 +54,13 @@ def parse(arguments: list[str] | None) -> Settings:
     )
 
 
-def parse_as(kind: type[Settings], description: str, arguments: list[str] | None) -> Settings:
+def parse_as(
+    kind: type[Settings],
+    description: str,
+    arguments: list[str] | None,
+    threads: str = "threads (default: torch's number, or 1 if that is faster on a busy machine)",
+) -> Settings:
+    """threads: what --threads says of itself."""
     default = kind()
     parser = argparse.ArgumentParser(
         prog=f"python -m longattn {kind.command}", description=description
@@ -65,10 +73,7 @@ def parse_as(kind: type[Settings], description: str, arguments: list[str] | None
         "--seconds", type=float, default=default.seconds,
         help="time for training where --steps is not given (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument(
-        "--threads", type=_at_least(1),
-        help="threads (default: torch's number, or 1 if that is faster on a busy machine)",
-    )  # fmt: skip
+    parser.add_argument("--threads", type=_at_least(1), help=threads)
     parser.add_argument("--seed", type=int, default=default.seed, help="(default: %(default)s)")
     parser.add_argument(
         "--length", type=_at_least(2 * SINK_TOKENS), default=default.length,

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What comes before every demo: what it needs is there, its arguments, its text, its threads."""
+"""What comes before every demo: what it needs is there, its arguments, its text."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import sys
 from typing import Callable
@@ -47,18 +46,3 @@ def prepare(parse: Callable, arguments: list[str] | None) -> tuple:
     if reason:
         raise CannotRun(reason)
     return settings, corpus
-
-
-@contextlib.contextmanager
-def chosen_threads(settings, new_run: Callable):
-    """torch's number of threads while a demo runs: what was given, or what trains faster."""
-    import torch
-
-    from longattn.demo.training import threads_to_use
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads_to_use(settings, new_run))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

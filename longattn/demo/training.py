@@ -20,7 +20,7 @@ TRIAL_ROUNDS, TRIAL_STEPS = 4, 3
 Step = Callable[[float], float]  # learning rate -> loss of the step, in nats per byte
 
 
-def threads_to_use(settings: Settings, new_run: Callable[[], Step]) -> int:
+def threads_to_use(corpus: Corpus, settings: Settings, attend: Attend) -> int:
     """settings.threads, else torch's number unless one thread is clearly faster.
 
     That happens where other programs keep the cores busy: threads that meet hundreds of times a
@@ -29,13 +29,13 @@ def threads_to_use(settings: Settings, new_run: Callable[[], Step]) -> int:
     all_threads = torch.get_num_threads()
     if settings.threads is not None or settings.steps is not None or all_threads == 1:
         return settings.threads or all_threads
-    step, seconds = new_run(), {all_threads: 0.0, 1: 0.0}
-    step(0.0)  # warms up
+    run, seconds = Run(corpus, settings, attend), {all_threads: 0.0, 1: 0.0}
+    run.step(0.0)  # warms up
     for threads in [all_threads, 1] * TRIAL_ROUNDS:
         torch.set_num_threads(threads)
         start = time.perf_counter()
         for _ in range(TRIAL_STEPS):
-            step(0.0)
+            run.step(0.0)
         seconds[threads] += time.perf_counter() - start
     torch.set_num_threads(all_threads)
     return 1 if seconds[1] < 0.7 * seconds[all_threads] else all_threads
@@ -85,7 +85,7 @@ class Run:
         self.generator = torch.Generator().manual_seed(settings.seed)
         with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
             torch.manual_seed(settings.seed)
-            self.model = Decoder(layers=settings.layers)
+            self.model = Decoder()
         groups = [{"params": list(self.model.parameters()), "weight_decay": 0.1}]
         if learned:
             groups.append({"params": list(learned), "weight_decay": 0.0})
