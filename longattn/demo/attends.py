@@ -18,8 +18,8 @@ def rope(head_dim: int) -> longattn.RotaryEmbedding:
     return longattn.RotaryEmbedding(head_dim)
 
 
-def rotated(q: torch.Tensor, k: torch.Tensor, positions=None) -> tuple[torch.Tensor, torch.Tensor]:
-    return longattn.apply_rotary(q, k, rope(q.shape[3]), positions)
+def rotated(q: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return longattn.apply_rotary(q, k, rope(q.shape[3]))
 
 
 def longattn_attends(window: int) -> dict[str, Attend]:
@@ -36,21 +36,11 @@ def longattn_attends(window: int) -> dict[str, Attend]:
         return longattn.lambda_attention(q, k, v, window=window, sink_tokens=SINK_TOKENS)
 
     def window_and_sinks_with_ceiling(q, k, v):
-        """LM-Infinite: as above, but a sink beyond the window counts as `window` tokens away.
-
-        Two partials of the same queries, merged exactly. The far one sees the sinks only: with its
-        keys moved by `window`, "causal" means "at least `window` tokens back".
-        """
-        sinks = k[:, :SINK_TOKENS]
-        places = [torch.full(x.shape[1:2], p) for x, p in ((q, window), (sinks, 0))]
-        far_q, far_k = rotated(q, sinks, tuple(places))
-        near = longattn.attention(*rotated(q, k), v, longattn.Window(window), return_lse=True)
-        far = longattn.attention(
-            far_q, far_k, v[:, :SINK_TOKENS], longattn.Causal(),
-            q_start=0, k_start=window, return_lse=True,
+        """LM-Infinite: as above, but a sink beyond the window counts as `window` tokens away."""
+        return longattn.lm_infinite_attention(
+            q, k, v, rope(q.shape[3]), window=window, sink_tokens=SINK_TOKENS,
+            distance_ceiling=window,
         )  # fmt: skip
-        out, _ = longattn.merge_partials([near[0], far[0]], [near[1], far[1]])
-        return out
 
     return {
         "causal": causal,
