@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`python -m bench.gpu --json FILE [--seconds S]`: longattn beside its rivals on one GPU.
 
-The file is written anew after every case: what is in it was measured, whatever happens later."""
+The file is written anew after every case: what is in it was measured, whatever happens later. Fails
+if a case was left out or a call of longattn failed; a rival may."""
 
 from __future__ import annotations
 
@@ -11,12 +12,15 @@ import os
 import pathlib
 import platform
 import subprocess
+import sys
 import time
 
 import torch
 
 import longattn
-from bench.gpu_cases import OURS, Case, Contender, standard_cases
+from bench import gpu_goals
+from bench.gpu_cases import standard_cases
+from bench.gpu_contender import Case, Prepared, differences
 from bench.gpu_timing import milliseconds, peak_mebibytes
 
 # Largest |ours - theirs| / |theirs| as vectors. bfloat16 rounds to 1 in 256, both of them; one key
@@ -25,82 +29,50 @@ AGREEMENT = 0.02
 
 # Products of dim multiplications and additions a visible pair, forward and backward.
 PRODUCTS = {"forward": 2, "backward": 5}
+RIVALS = ("SDPA", "FlexAttention", "torch", "gather")
 
 
-class Prepared:
-    """A contender with tensors of its own, and its results."""
-
-    def __init__(self, contender: Contender, values: list):
-        self.contender = contender
-        *qkv, d_out = (self._own(value) for value in values)
-        self.leaves = [tensor.requires_grad_() for tensor in qkv]
-        function = contender.prepare()
-        self.forward = lambda: function(*self.leaves)
-        self.out = self.forward()
-        self.backward = lambda: torch.autograd.grad(self.out, self.leaves, d_out, retain_graph=True)
-
-    def without_gradients(self):
-        with torch.no_grad():
-            return self.forward()
-
-    def both(self):
-        out = self.forward()
-        return torch.autograd.grad(out, self.leaves, torch.ones_like(out))
-
-    def _own(self, value):
-        """Values are [batch, length, heads, dim]."""
-        return value.clone() if self.contender.rows_first else value.transpose(1, 2).contiguous()
-
-    def results(self) -> list:
-        """out and gradients as [batch, length, heads, dim]."""
-        tensors = [self.out.detach(), *self.backward()]
-        return tensors if self.contender.rows_first else [x.transpose(1, 2) for x in tensors]
-
-
-def differences(ours: Prepared, theirs: Prepared) -> dict:
-    names = ("out", "dq", "dk", "dv")
-    return {
-        name: round(((a.float() - b.float()).norm() / b.float().norm()).item(), 5)
-        for name, a, b in zip(names, ours.results(), theirs.results())
-    }
-
-
-def measure(case: Case) -> list:
+def measure(case: Case, device="cuda") -> list:
     """Rows of this case: a contender that fails has a row that says why."""
-    generator = torch.Generator("cuda").manual_seed(0)
-    shape = (1, case.length, case.heads, case.head_dim)
-    values = [torch.randn(shape, generator=generator, device="cuda").bfloat16() for _ in range(4)]
+    inputs, gradients = case.tensors(device)
     prepared, rows = {}, []
     for contender in case.contenders:
         row = {"case": case.name, "length": case.length, "heads": case.heads}
         row |= {"head_dim": case.head_dim, "dtype": "bfloat16", "contender": contender.name}
         rows.append(row)
         try:
-            ready = Prepared(contender, values)
+            ready = Prepared(contender, inputs, gradients)
             if contender.agrees_with is not None:
                 row["difference"] = differences(prepared[contender.agrees_with], ready)
-                if not max(row["difference"].values()) <= AGREEMENT:
+                if not max(row["difference"]) <= AGREEMENT:
                     raise AssertionError(f"its results differ from {contender.agrees_with}'s")
             row["peak_mib"] = round(peak_mebibytes(ready.both), 1)
             prepared[contender.name] = ready
         except Exception as error:  # a rival that is not there, or too large, or wrong
-            row["error"] = f"{type(error).__name__}: {error}"[:500]
-    for part, operations in PRODUCTS.items():
+            row["error"] = told(error)
+    for part in PRODUCTS:
         method = "without_gradients" if part == "forward" else "backward"
         times = milliseconds({name: getattr(ready, method) for name, ready in prepared.items()})
-        for row in rows:
-            if row["contender"] in times:
-                row[part] = figures(times[row["contender"]], operations * 2 * case.head_dim, case)
+        for row, contender in zip(rows, case.contenders):
+            result = times.get(contender.name)
+            if isinstance(result, Exception):
+                row["error"] = f"{part}: {told(result)}"
+            elif result is not None:
+                row[part] = figures(result, part, case, contender.visible_pairs)
     return rows
 
 
-def figures(times: tuple, operations_of_pair: int, case: Case) -> dict:
+def told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+def figures(times: tuple, part: str, case: Case, visible_pairs=None) -> dict:
     median, smallest, largest = times
-    return {
-        "ms": round(median, 4),
-        "ms_range": [round(smallest, 4), round(largest, 4)],
-        "tflops": round(operations_of_pair * case.visible_pairs / median / 1e9, 1),
-    }
+    found = {"ms": round(median, 4), "ms_range": [round(smallest, 4), round(largest, 4)]}
+    if case.moved_bytes:
+        return found | {"gb_s": round(case.moved_bytes / median / 1e6, 1)}
+    operations = PRODUCTS[part] * 2 * case.head_dim * (visible_pairs or case.visible_pairs)
+    return found | {"tflops": round(operations / median / 1e9, 1)}
 
 
 def command(*words: str) -> str:
@@ -141,16 +113,36 @@ def machine() -> dict:
 
 
 def text_of(row: dict) -> str:
-    head = f"{row['case']:36} d{row['head_dim']:<4}{row['contender']:28}"
-    if "error" in row:
-        return f"{head} {row['error']}"
-    parts = "".join(
-        f"{row[part]['ms']:10.3f} ms {row[part]['tflops']:7.1f} TFLOP/s" for part in PRODUCTS
-    )
-    return f"{head}{parts}{row['peak_mib']:10.1f} MiB"
+    head = f"{row['case'][:40]:41}{row['length']:6} d{row['head_dim']:<4}{row['contender']:26}"
+    for part in PRODUCTS:
+        found = row.get(part)
+        if found is not None:
+            speed = f"{found['tflops']:7.1f} TFLOP/s" if "tflops" in found else (
+                f"{found['gb_s']:7.1f} GB/s   ")  # fmt: skip
+            head += f"{found['ms']:10.3f} ms {speed}"
+    return head + (f" {row['error']}" if "error" in row else f"{row['peak_mib']:10.1f} MiB")
 
 
-def main() -> None:
+def is_lost() -> bool:
+    """Whether an error has ended the use of the GPU for this process."""
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
+
+
+def missing(result: dict) -> list:
+    """What was to be measured of longattn and was not."""
+    failed = [
+        f"{row['case']}, {row['contender']}: {row['error']}"
+        for row in result["rows"]
+        if "error" in row and not row["contender"].startswith(RIVALS)
+    ]
+    return failed + result["left_out"]
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
     parser.add_argument("--json", required=True, help="the file that results are written to")
     parser.add_argument("--seconds", type=float, default=150, help="no case begins after these")
@@ -160,22 +152,35 @@ def main() -> None:
         "machine": machine(),
         "method": "milliseconds between events around one call, median of interleaved rounds, "
         "L2 flushed before each; TFLOP/s of visible pairs, 2 products forward and 5 backward; "
-        "peak_mib: forward and backward, beyond the inputs",
+        "GB/s of inputs and results; peak_mib: forward and backward, beyond the inputs",
         "rows": [],
         "left_out": [],
     }
     print(json.dumps(result["machine"], indent=1))
-    print(f"forward, backward, peak memory; {OURS} first")
+    why_not = None
     for case in standard_cases():
-        if time.monotonic() > deadline:
-            result["left_out"].append(f"{case.name}, head_dim {case.head_dim}: out of time")
+        if why_not is None and time.monotonic() > deadline:
+            why_not = "out of time"
+        if why_not is not None:
+            result["left_out"].append(f"{case.name}, head_dim {case.head_dim}: {why_not}")
         else:
-            for row in measure(case):
-                result["rows"].append(row)
-                print(text_of(row), flush=True)
+            try:
+                rows = measure(case)
+            except Exception as error:
+                rows = []
+                result["left_out"].append(f"{case.name}, head_dim {case.head_dim}: {told(error)}")
+            result["rows"] += rows
+            print(*map(text_of, rows), sep="\n", flush=True)
+            why_not = "the GPU was lost" if is_lost() else None
+        if why_not is None:
             torch.cuda.empty_cache()
+        result["goals"] = gpu_goals.verdicts(result["rows"])
         pathlib.Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+    print(*map(gpu_goals.text_of, result["goals"]), sep="\n")
+    not_measured = missing(result)
+    print(*(f"not measured: {sentence}" for sentence in not_measured), sep="\n")
+    return 1 if not_measured else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,131 +1,213 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What is measured on a GPU: calls of longattn and what a user would write without it.
 
-Every contender is given q, k, v [batch, heads, length, dim], contiguous, the layout of torch's own
-functions; longattn is given [batch, length, heads, dim], contiguous, the layout of its own."""
+longattn is given [batch, length, heads, dim], contiguous, the layout of its own; torch's functions
+[batch, heads, length, dim], contiguous, the layout of theirs."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from typing import Callable, Optional
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import longattn
 from bench.cases import causal_pairs, lambda_pairs
-from bench.gpu_dilated import dilated_pairs, gathered_dilated
+from bench.gpu_contender import (
+    HEADS_FIRST,
+    OURS,
+    PACKED,
+    Case,
+    Contender,
+    attend,
+    ours,
+    plain,
+)
+from bench.gpu_dilated import branches_as_dense, dilated_pairs, gathered_dilated
+from bench.gpu_positions import position_cases
+from longattn.masks import Causal, Window
 
-OURS = "longattn"
-
-
-@dataclasses.dataclass(frozen=True)
-class Contender:
-    name: str
-    prepare: Callable  # -> the function of q, k, v; may compile
-    agrees_with: Optional[str] = OURS  # whose results it must give; None: it is the first
-    rows_first: bool = False  # it takes [batch, length, heads, dim]
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    name: str
-    length: int
-    heads: int
-    head_dim: int
-    visible_pairs: int  # of all heads
-    contenders: tuple
+LONGNET = ((2048, 4096, 8192, 16384, 32768), (1, 2, 4, 6, 12))  # segment lengths, dilation rates
 
 
-def ours(function, name=OURS, agrees_with=None) -> Contender:
-    return Contender(name, lambda: function, agrees_with, rows_first=True)
-
-
-def sdpa(backend: SDPBackend):
+def sdpa(name: str, backend: SDPBackend, grouped=False) -> Contender:
     def call(q, k, v):
         with sdpa_kernel(backend):
-            return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            return torch.nn.functional.scaled_dot_product_attention(
+                q, k, v, is_causal=True, enable_gqa=grouped
+            )
 
-    return lambda: call
+    return Contender(name, plain(call), HEADS_FIRST, OURS)
 
 
-def flex(length: int, window: int, sink_tokens: int):
+def dense_case(head_dim, length, heads=16) -> Case:
+    contenders = (
+        attend(Causal()),
+        sdpa("SDPA flash", SDPBackend.FLASH_ATTENTION),
+        sdpa("SDPA cuDNN", SDPBackend.CUDNN_ATTENTION),
+    )
+    return Case(
+        "dense causal", length, heads, head_dim, contenders, causal_pairs(length) * heads
+    )
+
+
+def grouped_case(length, heads=32) -> Case:
+    contenders = (
+        attend(Causal()),
+        sdpa("SDPA flash", SDPBackend.FLASH_ATTENTION, grouped=True),
+    )
+    pairs = causal_pairs(length) * heads
+    return Case("dense causal, one key head", length, heads, 128, contenders, pairs, kv_heads=1)
+
+
+def window_case(length, heads, window, sink_tokens=64) -> Case:
+    both = heads * lambda_pairs(length, window, sink_tokens)
+    contenders = (
+        attend(Window(window)),
+        attend(Window(window, sink_tokens=sink_tokens), "with sinks", visible_pairs=both),
+    )
+    pairs = heads * lambda_pairs(length, window, 0)
+    return Case(f"window {window}, sinks", length, heads, 128, contenders, pairs)
+
+
+def flex_case(length, window, sink_tokens, heads=16) -> Case:
     """FlexAttention, compiled, with the block mask that its authors would make."""
 
-    def prepare():
+    def prepare(device):
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
         def visible(batch, head, query, key):
             near = (query - key < window) | (key < sink_tokens)
             return (query >= key) & near
 
-        mask = create_block_mask(visible, None, None, length, length, device="cuda")
+        mask = create_block_mask(visible, None, None, length, length, device=device)
         compiled = torch.compile(flex_attention, fullgraph=True, dynamic=False)
-        return functools.partial(compiled, block_mask=mask)
+        return functools.partial(compiled, block_mask=mask), []
 
-    return prepare
-
-
-def dense_case(head_dim: int, length=16384, heads=16) -> Case:
-    return Case(
-        "dense causal",
-        length,
-        heads,
-        head_dim,
-        causal_pairs(length) * heads,
-        (
-            ours(lambda *qkv: longattn.attention(*qkv, longattn.Causal())),
-            Contender("SDPA flash", sdpa(SDPBackend.FLASH_ATTENTION)),
-            Contender("SDPA cuDNN", sdpa(SDPBackend.CUDNN_ATTENTION)),
-        ),
+    contenders = (
+        attend(Window(window, sink_tokens=sink_tokens)),
+        Contender("FlexAttention, compiled", prepare, HEADS_FIRST, OURS),
     )
+    pairs = heads * lambda_pairs(length, window, sink_tokens)
+    name = f"window {window}" + (f" + {sink_tokens} sinks" if sink_tokens else "")
+    return Case(name, length, heads, 128, contenders, pairs)
 
 
-def window_case(sink_tokens: int, head_dim=128, length=32768, heads=16, window=1024) -> Case:
-    mask = longattn.Window(window, sink_tokens=sink_tokens)
-    return Case(
-        f"window {window}" + (f" + {sink_tokens} sinks" if sink_tokens else ""),
-        length,
-        heads,
-        head_dim,
-        lambda_pairs(length, window, sink_tokens) * heads,
-        (
-            ours(lambda *qkv: longattn.attention(*qkv, mask)),
-            Contender("FlexAttention, compiled", flex(length, window, sink_tokens)),
-        ),
+def longnet_case(length, segments, rates, heads=16) -> Case:
+    """The branches as dense problems: as many rows, heads and segments, contiguous, no mixing."""
+    branches = list(zip(segments, rates))
+    contenders = (
+        ours(lambda *qkv: longattn.dilated_attention(*qkv, segments, rates)),
+        attend(Causal(), "branches as dense causal", layout=branches_as_dense(branches)),
     )
+    pairs = sum(dilated_pairs(length, *branch, heads) for branch in branches)
+    return Case(f"dilated {list(segments)} / {list(rates)}", length, heads, 128, contenders, pairs)
 
 
-def dilated_case(head_dim=64, length=32768, heads=16) -> Case:
-    segments, rates = (2048, 4096, 8192), (1, 2, 4)
+def gathered_case(length, segments, rates, heads=16) -> Case:
     detached = f"{OURS}, detached weights"
 
     def call(*qkv, **arguments):
         return longattn.dilated_attention(*qkv, segments, rates, **arguments)
 
-    return Case(
-        f"dilated {list(segments)} / {list(rates)}",
-        length,
-        heads,
-        head_dim,
-        sum(dilated_pairs(length, segment, rate, heads) for segment, rate in zip(segments, rates)),
-        (
-            ours(call),
-            # The gradient of torchscale's code, which is what its rival computes.
-            ours(functools.partial(call, detach_weights=True), detached),
-            Contender(
-                "gather + SDPA flash",
-                lambda: functools.partial(
-                    gathered_dilated, segment_lengths=segments, dilation_rates=rates
-                ),
-                detached,
-            ),
-        ),
+    def gathered(q, k, v):
+        return gathered_dilated(q, k, v, segments, rates)
+
+    contenders = (
+        ours(call),
+        # The gradient of torchscale's code, which is what its rival computes.
+        ours(functools.partial(call, detach_weights=True), detached),
+        Contender("gather + SDPA flash", plain(gathered), HEADS_FIRST, detached),
     )
+    pairs = sum(dilated_pairs(length, *branch, heads) for branch in zip(segments, rates))
+    return Case(f"dilated {list(segments)} / {list(rates)}", length, heads, 64, contenders, pairs)
 
 
-def standard_cases() -> list:
-    """Those that need no compiler come first."""
-    dense = [dense_case(head_dim) for head_dim in (64, 128)]
-    return [*dense, dilated_case(), window_case(0), window_case(64)]
+def packed_case(lengths, heads=16, sink_tokens=None) -> Case:
+    """Documents of these lengths, one after the other; with sinks also under a window."""
+    ends = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
+
+    def packed(mask):
+        def prepare(device):
+            borders = torch.tensor(ends, dtype=torch.int32, device=device)
+            arguments = dict(cu_seqlens_q=borders, cu_seqlens_k=borders)
+            return lambda *qkv: longattn.attention(*qkv, mask, **arguments), []
+
+        return prepare
+
+    def varlen(device):
+        borders = torch.tensor(ends, dtype=torch.int32, device=device)
+        arguments = (borders, borders, max(lengths), max(lengths), 0.0, True, False)
+        forward = torch.ops.aten._flash_attention_forward
+        return lambda *qkv: forward(*qkv, *arguments)[0], []
+
+    contenders = [
+        Contender(OURS, packed(Causal()), PACKED),
+        Contender("torch flash, varlen", varlen, PACKED, OURS),
+    ]
+    if sink_tokens is not None:
+        window = Window(1024, sink_tokens=sink_tokens)
+        contenders.append(Contender("window + sinks", packed(window), PACKED))
+    pairs = heads * sum(map(causal_pairs, lengths))
+    name = f"packed, {len(lengths)} documents"
+    return Case(name, ends[-1], heads, 128, tuple(contenders), pairs)
+
+
+def score_case(length, heads=16, distances=1024) -> Case:
+    """Biases, softcap and sink logits beside a call without; learned ones want gradients."""
+
+    def with_bias(**arguments):
+        return lambda *qkv: longattn.attention(*qkv, Causal(), **arguments)
+
+    def learned(make, build):
+        def prepare(device):
+            values = make(device).requires_grad_()
+            return lambda *qkvx: longattn.attention(*qkvx[:3], Causal(), **build(qkvx[3])), [values]
+
+        return prepare
+
+    def vector(device):
+        return torch.linspace(0.01, 1, heads, device=device)
+
+    def table(device):
+        return torch.zeros(heads, distances, device=device)
+
+    contenders = (
+        attend(Causal()),
+        ours(with_bias(bias=longattn.Alibi()), "ALiBi"),
+        Contender("ALiBi, learned", learned(vector, lambda x: {"bias": longattn.Alibi(x)})),
+        Contender("table", learned(table, lambda x: {"bias": longattn.RelativeBias(x)})),
+        ours(with_bias(softcap=50.0), "softcap"),
+        Contender("sink logits", learned(vector, lambda x: {"sink_logits": x})),
+    )
+    pairs = causal_pairs(length) * heads
+    return Case("score arguments", length, heads, 128, contenders, pairs)
+
+
+def documents(total: int, count: int) -> list:
+    """Lengths from short to long, their sum `total`; always the same."""
+    weights = [1 + i % 7 * (i % 5) for i in range(count)]
+    lengths = [max(1, total * weight // sum(weights)) for weight in weights]
+    lengths[-1] += total - sum(lengths)
+    return lengths
+
+
+def standard_cases(shrink: int = 1) -> list:
+    """In the order of their weight, those that need a compiler last. A test shrinks them."""
+    k = 1024 // shrink
+    segments = tuple(length // shrink for length in LONGNET[0])
+    return [
+        dense_case(128, 16 * k),
+        window_case(32 * k, 16, k),
+        longnet_case(32 * k, segments, LONGNET[1]),
+        *position_cases(k),
+        score_case(16 * k),
+        packed_case(documents(32 * k, 16)),
+        packed_case([128 // min(shrink, 16)] * (512 // shrink), heads=8, sink_tokens=4),
+        window_case(64 * k, 1, k),
+        dense_case(64, 16 * k),
+        grouped_case(8 * k),
+        gathered_case(32 * k, (2 * k, 4 * k, 8 * k), (1, 2, 4)),
+        flex_case(32 * k, k, 0),
+        flex_case(32 * k, k, 64 // min(shrink, 16)),
+    ]

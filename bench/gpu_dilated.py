@@ -6,11 +6,28 @@ from __future__ import annotations
 
 import torch
 
+from bench.gpu_contender import Layout
+
 
 def dilated_pairs(length: int, segment_length: int, rate: int, heads: int) -> int:
-    """Causal pairs of one branch over all heads; segments and rates divide."""
-    rows = segment_length // rate
-    return heads * (length // segment_length) * rows * (rows + 1) // 2
+    """Causal pairs of one branch over all heads, head h at offset h mod rate; segments divide."""
+    rows = [len(range(head % rate, segment_length, rate)) for head in range(heads)]
+    return (length // segment_length) * sum(count * (count + 1) // 2 for count in rows)
+
+
+def branches_as_dense(branches) -> Layout:
+    """A tensor [1, length, heads, dim] as dense problems of the sizes of these branches, one call
+    each: [length / segment, segment / rate, heads, dim]. Its rows are the first of each segment,
+    which are as good as any for a measurement."""
+
+    def split(x):
+        pieces = []
+        for segment_length, rate in branches:
+            segments = x.view(-1, segment_length, *x.shape[2:])
+            pieces.append(segments[:, : -(-segment_length // rate)].clone())
+        return pieces
+
+    return Layout(split)
 
 
 def gathered_dilated(q, k, v, segment_lengths, dilation_rates):

@@ -9,29 +9,49 @@ from typing import Callable
 
 import torch
 
+DEVICE = "cuda"
 FLUSH_BYTES = 2**30  # larger than any L2, and long enough to queue the next call meanwhile
 
 
-def milliseconds(calls: dict, most_rounds: int = 25, seconds: float = 2.0) -> dict:
-    """name -> (median, smallest, largest) of a call, after three calls of each to warm up.
+def milliseconds(calls: dict, most_rounds: int = 25, seconds: float = 1.2) -> dict:
+    """name -> (median, smallest, largest) of a call, after three calls of each to warm up; or the
+    exception of a call that fails, which the others survive.
 
     In every round each contender runs once, so that all meet the same clocks.
     """
-    flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device="cuda")
-    for call in calls.values():
-        for _ in range(3):
-            call()
-    torch.cuda.synchronize()
     found = {name: [] for name in calls}
+    errors = {}
+    try:
+        flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=DEVICE)
+    except torch.OutOfMemoryError as error:
+        return dict.fromkeys(calls, error)
+
+    def attempt(name, measure):
+        try:
+            return measure(calls[name])
+        except Exception as error:
+            errors[name] = error
+
+    for name in calls:
+        attempt(name, _warm_up)
     deadline = time.monotonic() + seconds
     for round_number in range(most_rounds):
         if round_number >= 5 and time.monotonic() > deadline:
             break
-        for name, call in calls.items():
-            found[name].append(_once(call, flush))
-    return {
-        name: (statistics.median(times), min(times), max(times)) for name, times in found.items()
+        for name in calls:
+            if name not in errors:
+                found[name].append(attempt(name, lambda call: _once(call, flush)))
+    return errors | {
+        name: (statistics.median(times), min(times), max(times))
+        for name, times in found.items()
+        if name not in errors
     }
+
+
+def _warm_up(call: Callable) -> None:
+    for _ in range(3):
+        call()
+    torch.cuda.synchronize()
 
 
 def _once(call: Callable, flush: torch.Tensor) -> float:

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a benchmark on a GPU is made of: a case, and contenders that do its work."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Callable, NamedTuple, Optional
+
+import torch
+
+import longattn
+
+OURS = "longattn"
+
+
+class Layout(NamedTuple):
+    """Between the tensors of a case and those that a contender takes."""
+
+    split: Callable  # of a tensor -> the contender's own, one a call
+    join: Optional[Callable] = None  # the way back, of one tensor; None: it cannot be compared
+
+
+ROWS_FIRST = Layout(lambda x: [x.clone()], lambda x: x)  # longattn's own
+HEADS_FIRST = Layout(lambda x: [x.transpose(1, 2).contiguous()], lambda x: x.transpose(1, 2))
+PACKED = Layout(lambda x: [x[0].clone()], lambda x: x[None])
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    name: str
+    prepare: Callable  # of the device -> (function of the inputs and of `extra`, list of `extra`)
+    layout: Layout = ROWS_FIRST
+    agrees_with: Optional[str] = None  # whose results it must give
+    visible_pairs: Optional[int] = None  # None: those of the case
+
+
+def plain(function) -> Callable:
+    """prepare() of a function that needs no preparation."""
+    return lambda device: (function, [])
+
+
+def ours(function, name=OURS, **fields) -> Contender:
+    return Contender(name, plain(function), **fields)
+
+
+def attend(mask, name=OURS, **fields) -> Contender:
+    return ours(lambda *qkv: longattn.attention(*qkv, mask), name, **fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Inputs are q, k, v [1, length, heads, head_dim] in bfloat16; results are like q."""
+
+    name: str
+    length: int
+    heads: int
+    head_dim: int
+    contenders: tuple
+    visible_pairs: int = 0  # of all heads; 0 where bytes are counted instead
+    kv_heads: Optional[int] = None  # None: heads
+    moved_bytes: int = 0  # of inputs and results together, forward and backward alike
+    inputs: str = "qkv"  # those that there are
+    results: str = "q"  # what results are like
+
+    def tensors(self, device) -> tuple:
+        """-> (inputs, gradients of the results)."""
+        generator = torch.Generator(device).manual_seed(0)
+
+        def values(letter):
+            heads = self.heads if letter == "q" else self.kv_heads or self.heads
+            shape = (1, self.length, heads, self.head_dim)
+            return torch.randn(shape, generator=generator, device=device).bfloat16()
+
+        return [values(letter) for letter in self.inputs], [values(x) for x in self.results]
+
+
+class Prepared:
+    """A contender with tensors of its own."""
+
+    def __init__(self, contender: Contender, inputs: list, gradients: list):
+        self.layout = contender.layout
+        self.function, self.extra = contender.prepare(inputs[0].device)
+        # One list a call: most contenders make one.
+        self.calls = list(zip(*([x.requires_grad_() for x in self.layout.split(value)]
+                                for value in inputs)))  # fmt: skip
+        self.leaves = [leaf for call in self.calls for leaf in call] + self.extra
+        self.gradients = [
+            gradient for call in zip(*map(self.layout.split, gradients)) for gradient in call
+        ]
+        self.results = self.forward()
+
+    def forward(self) -> list:
+        results = []
+        for call in self.calls:
+            result = self.function(*call, *self.extra)
+            results += [result] if isinstance(result, torch.Tensor) else result
+        return results
+
+    def without_gradients(self) -> list:
+        with torch.no_grad():
+            return self.forward()
+
+    def backward(self) -> tuple:
+        return torch.autograd.grad(self.results, self.leaves, self.gradients, retain_graph=True)
+
+    def both(self) -> tuple:
+        return torch.autograd.grad(self.forward(), self.leaves, self.gradients)
+
+    def to_compare(self) -> list:
+        """Results and gradients in the layout of the case."""
+        inputs = len(self.leaves) - len(self.extra)
+        found = [*(result.detach() for result in self.results), *self.backward()[:inputs]]
+        return [self.layout.join(tensor) for tensor in found]
+
+
+def differences(one: Prepared, other: Prepared) -> list:
+    """|one - other| / |other|, as vectors, of each result and of each gradient."""
+    return [
+        round(((a.float() - b.float()).norm() / b.float().norm()).item(), 5)
+        for a, b in zip(one.to_compare(), other.to_compare(), strict=True)
+    ]

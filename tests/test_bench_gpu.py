@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The benchmarks for a GPU, as far as a machine without one can tell: shrunken cases run on the
+CPU, what is counted is right, and a call that fails costs its own row and no other."""
+
+import dataclasses
+import json
+import sys
+
+import pytest
+import torch
+
+import bench_modules
+from longattn import reference
+from longattn.masks import Causal, Window
+
+gpu = bench_modules.load("gpu")
+gpu_cases = bench_modules.load("gpu_cases")
+gpu_contender = bench_modules.load("gpu_contender")
+gpu_dilated = bench_modules.load("gpu_dilated")
+gpu_goals = bench_modules.load("gpu_goals")
+gpu_small = bench_modules.load("gpu_small")
+gpu_timing = bench_modules.load("gpu_timing")
+
+SHRUNKEN = gpu_cases.standard_cases(shrink=64)
+# They need a GPU or, on the CPU, minutes for a compiler.
+NOT_HERE = ("SDPA cuDNN", "FlexAttention, compiled", "torch flash, varlen", "gather + SDPA flash")
+
+
+@pytest.fixture
+def without_gpu(monkeypatch):
+    """Calls are made, and take a millisecond each."""
+    monkeypatch.setattr(gpu_timing, "DEVICE", "cpu")
+    monkeypatch.setattr(gpu_timing, "FLUSH_BYTES", 1)
+    monkeypatch.setattr(gpu_timing, "_once", lambda call, flush: call() and 1.0)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(gpu, "peak_mebibytes", lambda call: call() and 7.0)
+    monkeypatch.setattr(gpu, "milliseconds", lambda calls: gpu_timing.milliseconds(calls, 2))
+    monkeypatch.setattr(gpu, "machine", lambda: {"gpu": "none"})
+
+
+def only_here(case):
+    contenders = [one for one in case.contenders if one.name not in NOT_HERE]
+    return dataclasses.replace(case, contenders=tuple(contenders))
+
+
+@pytest.mark.parametrize("case", SHRUNKEN, ids=lambda case: f"{case.name}, {case.length}")
+def test_cases_run(case, without_gpu):
+    rows = gpu.measure(only_here(case), "cpu")
+    assert rows
+    for row in rows:
+        assert "error" not in row, row["error"]
+        speed = row["forward"].get("tflops", row["forward"].get("gb_s"))
+        assert row["forward"]["ms"] == row["backward"]["ms"] == 1.0 and speed >= 0
+        assert gpu.text_of(row)
+
+
+def visible_pairs(mask, length):
+    positions = torch.arange(length)
+    return int(reference.visible(mask, positions, positions).sum())
+
+
+@pytest.mark.parametrize("window, sinks", [(16, 0), (16, 5), (200, 3)])
+def test_window_pairs_are_counted(window, sinks):
+    case = gpu_cases.window_case(97, 3, window, sinks)
+    plain, with_sinks = case.contenders
+    assert case.visible_pairs == 3 * visible_pairs(Window(window), 97)
+    assert with_sinks.visible_pairs == 3 * visible_pairs(Window(window, sink_tokens=sinks), 97)
+    flex = gpu_cases.flex_case(97, window, sinks, heads=3)
+    assert flex.visible_pairs == with_sinks.visible_pairs
+
+
+def test_packed_and_dense_pairs_are_counted():
+    assert gpu_cases.dense_case(64, 97, 2).visible_pairs == 2 * visible_pairs(Causal(), 97)
+    expected = sum(2 * visible_pairs(Causal(), length) for length in (5, 70, 1))
+    assert gpu_cases.packed_case([5, 70, 1], heads=2).visible_pairs == expected
+    lengths = gpu_cases.documents(1000, 9)
+    assert sum(lengths) == 1000 and len(lengths) == 9 and min(lengths) > 0
+
+
+@pytest.mark.parametrize("segment, rate", [(16, 1), (16, 4), (32, 6), (8, 12)])
+def test_dilated_pairs_are_counted(segment, rate):
+    heads, positions, expected = 5, torch.arange(96), 0
+    for head in range(heads):
+        kept = positions[(positions % segment) % rate == head % rate]
+        together = kept[:, None] // segment == kept // segment
+        expected += int((together & (kept[:, None] >= kept)).sum())
+    assert gpu_dilated.dilated_pairs(96, segment, rate, heads) == expected
+
+
+def test_branches_as_dense_problems_have_their_sizes():
+    layout = gpu_dilated.branches_as_dense([(16, 1), (32, 6)])
+    shapes = [tuple(x.shape) for x in layout.split(torch.zeros(1, 96, 3, 8))]
+    assert shapes == [(6, 16, 3, 8), (3, 6, 3, 8)]
+
+
+def rows_of(cases, figure) -> list:
+    parts = {part: {"ms": figure, "tflops": figure, "gb_s": figure} for part in gpu.PRODUCTS}
+    return [
+        {"case": case.name, "length": case.length, "head_dim": case.head_dim} | parts
+        | {"contender": one.name, "peak_mib": 1.0}
+        for case in cases for one in case.contenders
+    ]  # fmt: skip
+
+
+def test_every_goal_finds_its_rows():
+    verdicts = gpu_goals.verdicts(rows_of(gpu_cases.standard_cases(), 1000.0))
+    assert [verdict for verdict in verdicts if verdict["ratio"] is None] == []
+    assert {verdict["goal"] for verdict in verdicts} == {goal.name for goal in gpu_goals.GOALS}
+
+
+def test_goals_are_met_missed_or_not_measured():
+    rows = rows_of([gpu_cases.window_case(32768, 1, 1024, 64)], 2.0)
+    rows[1]["forward"] = rows[1]["backward"] = {"ms": 2.36}
+    found = {
+        (verdict["goal"], verdict["part"]): (verdict["ratio"], verdict["met"])
+        for verdict in gpu_goals.verdicts(rows)
+    }
+    assert found["64 sinks + window in the window's time", "forward"] == (1.18, False)
+    assert found["64 sinks + window in the window's time", "backward"] == (1.18, True)
+    assert found["ReRoPE in the time of RoPE", "forward"] == (None, None)
+    told = [gpu_goals.text_of(verdict) for verdict in gpu_goals.verdicts(rows)]
+    assert [line.split()[-1] for line in told if line.startswith("64 sinks")] == ["missed", "met"]
+
+
+def fails(*tensors):
+    raise RuntimeError("a sentence")
+
+
+def test_a_call_that_fails_costs_only_its_own_times(without_gpu):
+    calls = {"good": lambda: [1], "bad": fails, "late": one_that_fails_after(4)}
+    found = gpu_timing.milliseconds(calls, 6, 0.0)
+    assert found["good"] == (1.0, 1.0, 1.0)
+    assert str(found["bad"]) == "a sentence" and isinstance(found["late"], StopIteration)
+
+
+def one_that_fails_after(times):
+    results = iter([[1]] * times)
+    return lambda: next(results)
+
+
+@pytest.mark.parametrize("name, status", [("gpu", 1), ("SDPA something", 0)])
+def test_a_failing_call_is_told(name, status, without_gpu, monkeypatch, tmp_path, capsys):
+    """One of longattn counts, one of a rival does not; the rows beside it stay."""
+    good = gpu_contender.attend(Causal())
+    bad = gpu_contender.ours(fails, name)
+    cases = [gpu_contender.Case("a case", 20, 2, 16, (good, bad), visible_pairs=20)] * 2
+    measure = gpu.measure
+    monkeypatch.setattr(gpu, "measure", lambda case: measure(case, "cpu"))
+    monkeypatch.setattr(gpu, "standard_cases", lambda: cases)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--json", str(tmp_path / "found.json")])
+    assert gpu.main() == status
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [row.get("error") for row in found["rows"]] == [None, "RuntimeError: a sentence"] * 2
+    assert found["left_out"] == [] and len(found["goals"]) > len(gpu_goals.GOALS)
+    said = f"not measured: a case, {name}: RuntimeError: a sentence"
+    assert (said in capsys.readouterr().out) == (status == 1)
+
+
+def test_cases_after_the_deadline_are_told(without_gpu, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "standard_cases", lambda: SHRUNKEN[:2])
+    monkeypatch.setattr(
+        sys, "argv", ["gpu", "--json", str(tmp_path / "found.json"), "--seconds", "-1"]
+    )
+    assert gpu.main() == 1
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["rows"] == [] and len(found["left_out"]) == 2
+    assert found["left_out"][0].endswith("out of time")
+
+
+# What compute-sanitizer is shown
+
+
+@pytest.mark.parametrize("call", gpu_small.CALLS, ids=lambda call: call.name)
+def test_small_calls_run_on_the_cpu(call):
+    gpu_small.every_variant("cpu", None, [torch.bfloat16], [(40, 104)], [call])
+
+
+@pytest.mark.parametrize("call", gpu_small.CALLS + gpu_small.LONG, ids=lambda call: call.name)
+def test_small_calls_run_in_the_emulator(simt, call):
+    if call.name == "ReRoPE" and not hasattr(simt, "rotate"):
+        pytest.skip("the emulator holds no rotary kernels")
+    gpu_small.run(call, 40, 104, torch.float16, "cpu", "simt")
