@@ -177,6 +177,10 @@ def test_small_calls_run_on_the_cpu(call):
 
 @pytest.mark.parametrize("call", gpu_small.CALLS + gpu_small.LONG, ids=lambda call: call.name)
 def test_small_calls_run_in_the_emulator(simt, call):
-    if call.name == "ReRoPE" and not hasattr(simt, "rotate"):
-        pytest.skip("the emulator holds no rotary kernels")
     gpu_small.run(call, 40, 104, torch.float16, "cpu", "simt")
+
+
+@pytest.mark.parametrize("dim", [40, 256])
+@pytest.mark.parametrize("backend", ["cpu", "simt"])
+def test_small_rotations_run(simt, backend, dim):
+    gpu_small.rotate(dim, torch.float16, "cpu", backend)
