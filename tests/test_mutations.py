@@ -19,7 +19,17 @@ import longattn
 from cases import Dilated
 from longattn import backends, reference
 from mutations import MUTATIONS
-from mutations.mutation import CANARY, CASES, DEADLOCK, DIVIDED, NAN, POISONED, SHRUNK, WRONG
+from mutations.mutation import (
+    CANARY,
+    CASES,
+    DEADLOCK,
+    DIVIDED,
+    LEFT_COPIES,
+    NAN,
+    POISONED,
+    SHRUNK,
+    WRONG,
+)
 
 COPIED = ("CMakeLists.txt", "cmake", "csrc", "tests/native", "tests/simt")
 NUMBERS = {mutation: number for number, mutation in enumerate(MUTATIONS, start=1)}
@@ -148,6 +158,8 @@ def reported(sentence: str) -> str:
     """What the emulator's own error says."""
     if "deadlock" in sentence:
         return DEADLOCK
+    if "exits without having waited" in sentence:
+        return LEFT_COPIES
     if "divergent warp" in sentence or "lanes" in sentence:
         return DIVIDED
     return "error"

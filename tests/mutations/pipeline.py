@@ -2,7 +2,6 @@
 """Bugs in who waits for whom, and in which stage of shared memory holds what."""
 
 from mutations.mutation import (
-    ANY_MOMENT,
     DEADLOCK,
     DIVIDED,
     FIRST_AHEAD,
@@ -11,6 +10,7 @@ from mutations.mutation import (
     KEY_GRADIENT,
     KEY_WALK,
     LAST_AHEAD,
+    LEFT_COPIES,
     NAN,
     WALK,
     WRONG,
@@ -120,7 +120,6 @@ PIPELINE = [
         "ptx::cp_async_wait<0>();  // nothing may land in shared memory after the block has ended",
         ";",
         "few queries",
-        WRONG,
-        ANY_MOMENT,
+        LEFT_COPIES,
     ),
 ]

@@ -147,14 +147,41 @@ void test_errors() {
   expect_error("unaligned zeros", {"copies of zeros too"}, copy(bytes + 8, 0, false));
 }
 
+__global__ void exit_with_copies(const void* source, bool commits, int waiting) {
+  struct Plan {
+    alignas(16) float rows[32][4];
+  };
+  cp_async_16(shared_address(shared_memory<Plan>().rows[threadIdx.x]), source, true);
+  if (commits) cp_async_commit();
+  if (static_cast<int>(threadIdx.x) < waiting) cp_async_wait<0>();
+}
+
+auto exit_without_waiting(const Source& source, bool commits, int waiting) {
+  return [&source, commits, waiting] {
+    longattn::cuda::launch("exit_with_copies", exit_with_copies, 1, 32, 512, nullptr,
+                           source.values[0], commits, waiting);
+  };
+}
+
+void test_exits(const std::string& setting) {
+  const Source source;
+  const std::vector<std::string> parts = {"exits without having waited for 1 of",
+                                          "test_async_copy.cpp:"};
+  expect_error("nobody waits" + setting, parts, exit_without_waiting(source, true, 0));
+  expect_error("one does not" + setting, parts, exit_without_waiting(source, true, 31));
+  expect_error("no commit" + setting, parts, exit_without_waiting(source, false, 32));
+  expect("all wait" + setting, error_of(exit_without_waiting(source, true, 32)).empty());
+}
+
 }  // namespace
 
 int main() {
   test_lazy_and_eager();
   test_random();
-  under_every_setting([](const std::string&) {
+  under_every_setting([](const std::string& setting) {
     test_zeros();
     test_errors();
+    test_exits(setting);
   });
   return report();
 }

@@ -131,6 +131,8 @@ __global__ void write_at(void* pointer) { store_global_16(pointer, make_uint4(0,
 
 __global__ void copy_from(const void* pointer, bool valid) {
   cp_async_16(shared_address(&shared_memory<Plan>()), pointer, valid);
+  cp_async_commit();
+  cp_async_wait<0>();
 }
 
 __global__ void read_shared_as_global() { load_global_16(&shared_memory<Plan>()); }

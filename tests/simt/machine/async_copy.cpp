@@ -2,6 +2,7 @@
 #include "machine/async_copy.h"
 
 #include <cstring>
+#include <string>
 
 #include "machine/block.h"
 #include "machine/counts.h"
@@ -16,7 +17,9 @@ namespace {
 
 constexpr uint32_t kBytes = 16;
 
-void land(const AsyncCopy& copy) {
+void land(AsyncCopy& copy) {
+  if (copy.landed) return;
+  copy.landed = true;
   if (copy.source == nullptr) {
     std::memset(copy.destination, 0, kBytes);
   } else {
@@ -42,12 +45,8 @@ void copy_async(uint32_t address, const void* global, bool valid, Where where) {
          ": the global address is not a multiple of 16; that holds for copies of zeros too.");
   }
   ++counts().async_copies;
-  const AsyncCopy copy{destination, valid ? global : nullptr};
-  if (lands_at_once()) {
-    land(copy);
-  } else {
-    self.copies.copies.push_back(copy);
-  }
+  self.copies.copies.push_back({destination, valid ? global : nullptr, false, where});
+  if (lands_at_once()) land(self.copies.copies.back());
 }
 
 void commit_copies() {
@@ -64,6 +63,14 @@ void wait_for_copies(int pending_groups) {
   queue.copies.erase(queue.copies.begin(), queue.copies.begin() + landed);
   queue.group_ends.erase(queue.group_ends.begin(), queue.group_ends.begin() + groups);
   for (size_t& end : queue.group_ends) end -= landed;
+}
+
+void check_no_copies_are_left() {
+  const std::vector<AsyncCopy>& copies = current_thread().copies.copies;
+  if (copies.empty()) return;
+  fail("the thread exits without having waited for " + std::to_string(copies.size()) +
+       " of its asynchronous copies, the last of them begun by cp.async at " +
+       text(copies.back().where) + ".");
 }
 
 }  // namespace simt

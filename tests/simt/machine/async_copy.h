@@ -13,9 +13,11 @@ namespace simt {
 struct AsyncCopy {
   void* destination;
   const void* source;  // nullptr: zeros
+  bool landed;
+  Where where;
 };
 
-// The copies of one thread that have not landed.
+// The copies of one thread that it has not waited for.
 struct CopyQueue {
   std::vector<AsyncCopy> copies;
   std::vector<size_t> group_ends;  // numbers of copies issued before each commit
@@ -24,5 +26,9 @@ struct CopyQueue {
 void copy_async(uint32_t address, const void* global, bool valid, Where where);
 void commit_copies();
 void wait_for_copies(int pending_groups);
+
+// Fails if the running thread, which is about to exit, has copies that it did not wait for: they
+// could land in the shared memory of another block.
+void check_no_copies_are_left();
 
 }  // namespace simt

@@ -3,6 +3,7 @@
 
 #include <exception>
 
+#include "machine/async_copy.h"
 #include "machine/barrier.h"
 #include "machine/block.h"
 #include "machine/counts.h"
@@ -76,6 +77,7 @@ void run_body() {
   Thread& self = current_thread();
   try {
     (*block().body)();
+    check_no_copies_are_left();
     self.exited = true;
     thread_exits_warp();
     thread_exits_barriers();
