@@ -28,8 +28,10 @@ from mutations.mutation import (
     NAN,
     POISONED,
     SHRUNK,
+    VISITS,
     WRONG,
 )
+from visits import wrong_visits
 
 COPIED = ("CMakeLists.txt", "cmake", "csrc", "tests/native", "tests/simt")
 NUMBERS = {mutation: number for number, mutation in enumerate(MUTATIONS, start=1)}
@@ -139,10 +141,12 @@ def calls(case) -> tuple:
     return *functions, inputs.call_arguments(case)
 
 
-def finding(case) -> tuple:
+def finding(module, case) -> tuple:
     """(how something shows to be wrong, the sentence), or (None, "")."""
     ours, theirs, arguments = calls(case)
     tensors = inputs.qkv(case, torch.bfloat16, grain=8)
+    dim = max(tensor.shape[-1] for tensor in tensors)
+    module.take_visits(dim)
     try:
         comparison.compare(ours, theirs, tensors, arguments, case.name)
     except guards.BrokenGuard as error:
@@ -151,7 +155,8 @@ def finding(case) -> tuple:
         return NAN if "are not finite" in str(error) else WRONG, str(error)
     except RuntimeError as error:
         return reported(str(error)), str(error)
-    return None, ""
+    difference = wrong_visits(module.take_visits(dim), case)
+    return (VISITS, difference) if difference else (None, "")
 
 
 def reported(sentence: str) -> str:
@@ -184,7 +189,7 @@ def test_no_false_alarm(mutated, name, schedule):
     """Whatever catches a bug is silent without one."""
     mutated.configure(*schedule)
     mutated.plant(0)
-    how, sentence = finding(CASES[name])
+    how, sentence = finding(mutated, CASES[name])
     assert how is None, f"no bug is planted, yet: {sentence}"
 
 
@@ -192,7 +197,7 @@ def test_no_false_alarm(mutated, name, schedule):
 def test_caught(mutated, mutation):
     mutated.configure(*mutation.schedule)
     mutated.plant(NUMBERS[mutation])
-    how, sentence = finding(CASES[mutation.case])
+    how, sentence = finding(mutated, CASES[mutation.case])
     print(f"{mutation.name}: {how}: {sentence}")
     assert how is not None, (
         f"the bug {mutation.name!r} in {mutation.file} survives the case {mutation.case!r} "

@@ -12,6 +12,7 @@ NAN = "NaN"
 CANARY = "broken guard"  # memory beside the tensors has changed
 DIVIDED = "divided warp"
 DEADLOCK = "deadlock"
+VISITS = "visits of tiles that show nothing"
 LEFT_COPIES = "copies that nobody waited for"
 
 # (order of threads, moment at which asynchronous copies land, seed)

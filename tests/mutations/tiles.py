@@ -7,6 +7,7 @@ from mutations.mutation import (
     KEY_WALK,
     NAN,
     QUERY_GRADIENT,
+    VISITS,
     WRONG,
     Mutation,
 )
@@ -120,6 +121,14 @@ SCHEDULE = [
         WRONG,
     ),
     Mutation(
+        "keys of a further row are visited",
+        "cuda/schedule/query_tile.h",
+        "bounds_at(band, tile.sequence, last_row)",
+        "bounds_at(band, tile.sequence, last_row + 40)",
+        "causal",
+        VISITS,
+    ),
+    Mutation(
         "tiles of sinks are counted twice",
         "cuda/schedule/key_tile_list.h",
         "tiles_.band.begin + index - sinks",
@@ -161,6 +170,14 @@ SCHEDULE = [
         "return {interval.begin, interval.end - 1, interval};",
         "causal",
         WRONG,
+    ),
+    Mutation(
+        "the range of query tiles is one long",
+        KEY_GRADIENT,
+        "return {interval.begin, interval.end, interval};",
+        "return {interval.begin, interval.end + 1, interval};",
+        "causal",
+        VISITS,
     ),
     Mutation(
         "heads of a group are scattered",

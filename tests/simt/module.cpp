@@ -5,8 +5,11 @@
 
 #include "api/calls.h"
 #include "api/rotary_call.h"
+#include "cuda/backward/sm80/config.h"
+#include "cuda/forward/sm80/config.h"
 #include "cuda/host/engine.h"
 #include "cuda/host/rotary.h"
+#include "machine/counts.h"
 #include "machine/planted.h"
 #include "machine/settings.h"
 
@@ -61,6 +64,37 @@ void configure(const std::string& order, const std::string& async, uint64_t seed
   simt::settings().seed = seed;
 }
 
+// Visits of tiles, of which every kernel makes a product of its own number of matrices.
+struct Visit {
+  const char* kernel;
+  int queries, keys;  // of a tile
+  int64_t products;   // mma.m16n8k16 of one visit
+};
+
+template <class Config, int kCount>
+Visit visit_of(const char* kernel, const Config (&configs)[kCount], int dim, int matrices) {
+  const Config* config = configs;
+  while (config->head_dim < dim) ++config;
+  const int64_t numbers = int64_t{config->query_tile} * config->key_tile * config->head_dim;
+  return {kernel, config->query_tile, config->key_tile, matrices * numbers / (16 * 8 * 16)};
+}
+
+// kernel -> (queries of a tile, keys of a tile, visits since the last call), where the larger of
+// head_dim and value_dim has been `dim` since then.
+pybind11::dict take_visits(int dim) {
+  pybind11::dict result;
+  std::map<std::string, uint64_t> products = simt::take_products();
+  for (const Visit& visit : {
+           visit_of("forward", cuda::kForwardConfigs, dim, 2),
+           visit_of("query_gradient", cuda::kQueryGradientConfigs, dim, 3),
+           visit_of("key_gradient", cuda::kKeyGradientConfigs, dim, 4),
+       }) {
+    result[visit.kernel] = pybind11::make_tuple(visit.queries, visit.keys,
+                                                products[visit.kernel] / double(visit.products));
+  }
+  return result;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_simt, module) {
@@ -73,5 +107,6 @@ PYBIND11_MODULE(_simt, module) {
   module.def("rotate_backward_workspace", &rotate_backward_workspace);
   module.def("configure", &configure, pybind11::arg("order") = "round_robin",
              pybind11::arg("async_copies") = "lazy", pybind11::arg("seed") = 1);
+  module.def("take_visits", &take_visits);
   module.def("plant", [](int bug) { simt::planted_bug = bug; });
 }

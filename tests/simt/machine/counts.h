@@ -4,6 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
 
 namespace simt {
 
@@ -27,6 +30,16 @@ inline Counts take_counts() {
   const Counts taken = counts();
   counts() = {};
   return taken;
+}
+
+// Matrix products of each kernel, by its name.
+inline std::map<std::string, uint64_t>& products_of_kernels() {
+  static std::map<std::string, uint64_t> since_last_look;
+  return since_last_look;
+}
+
+inline std::map<std::string, uint64_t> take_products() {
+  return std::exchange(products_of_kernels(), {});
 }
 
 }  // namespace simt

@@ -70,9 +70,11 @@ void run_grid(const char* name, unsigned blocks, unsigned threads, size_t shared
   while (b.threads.size() < threads) b.threads.emplace_back();
   blockDim = {threads, 1, 1};
   gridDim = {blocks, 1, 1};
+  const uint64_t products = counts().matrix_products;
   for (unsigned index = 0; index < blocks; ++index) {
     run_block(index, static_cast<uint32_t>(shared_bytes));
   }
+  products_of_kernels()[name] += counts().matrix_products - products;
 }
 
 }  // namespace simt
