@@ -93,7 +93,7 @@ class RotaryTable {
     const double distance = sign * ((position.high - problem_.centre) + position.low);
     for (int i = 0; i < pairs_; ++i) {
       const double exponent = distance * problem_.growth[i];
-      const double whole = nearby_integer(exponent);
+      const double whole = std::rint(exponent);
       const Real power = static_cast<Real>(std::ldexp(1.0, static_cast<int>(whole)));
       fractions[i] = static_cast<Real>(exponent - whole);
       cosines[i] *= power;

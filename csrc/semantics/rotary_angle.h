@@ -43,22 +43,15 @@ struct ReducedAngle {
 
 inline namespace LONGATTN_ISA {
 
-// Some integer beside |value| <= 2^62, the nearest one below 2^51: the sum has no bits to the right
-// of the point.
-LONGATTN_HOST_DEVICE double nearby_integer(double value) {
-  constexpr double kNoFraction = 6755399441055744.0;  // 1.5 * 2^52
-  return (value + kNoFraction) - kNoFraction;
-}
-
 // Right to 2^-53 of a turn below positions of 2^50, to 2^-44 up to 2^62. Every product is exact or
 // far behind the point, so that it does not matter which of them the compiler contracts.
 LONGATTN_HOST_DEVICE ReducedAngle reduced_angle(ExactPosition position, double turns_high,
                                                 double turns_low) {
-  const double whole = nearby_integer(position.high * turns_high);
+  const double whole = std::rint(position.high * turns_high);
   double turns = std::fma(position.high, turns_high, -whole) +
                  std::fma(position.high, turns_low, position.low * turns_high);
-  turns -= nearby_integer(turns);
-  const double quarters = nearby_integer(4.0 * turns);
+  turns -= std::rint(turns);
+  const double quarters = std::rint(4.0 * turns);
   return {quarters, std::fma(quarters, -0.25, turns) * kTwoPi};
 }
 

@@ -29,8 +29,8 @@ LONGATTN_HOST_DEVICE ExactPosition exact_sum(double a, double b) {
 }
 
 LONGATTN_HOST_DEVICE ExactPosition exact_position(int64_t position) {
-  const double high = static_cast<double>(position);
-  return {high, static_cast<double>(position - static_cast<int64_t>(high))};
+  return exact_sum(static_cast<double>(position >> 32) * 4294967296.0,
+                   static_cast<double>(position & 0xffffffff));
 }
 
 LONGATTN_HOST_DEVICE ExactPosition plus(ExactPosition position, double offset) {

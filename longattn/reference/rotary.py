@@ -59,7 +59,7 @@ def rotate(
     """A pair (q_m, k_m) for each pair (q_map, k_map) of maps."""
     of_q, of_k = _positions(positions, q, k)
     everything = [p for rows in of_q + of_k for p in rows]
-    length = seq_len or max([math.floor(p) for p in everything], default=0) + 1
+    length = seq_len or max([0, *map(math.floor, everything)]) + 1
     frequencies = rope.inv_freq_for(length) if rope.depends_on_length else rope.inv_freq
     factor = rope.attention_factor_for(length) if rope.depends_on_length else rope.attention_factor
 
@@ -73,6 +73,7 @@ def rotate(
         results.append((new_q, new_k))
     if rope.xpos_scale_base is not None:
         ends = [_mapped([[p]], side)[0][0] for pair in maps for side in pair for p in everything]
+        ends = ends or [0]
         centre = math.floor((min(ends) + max(ends)) / 2) if xpos_centre is None else xpos_centre
         results = [
             (
@@ -102,7 +103,7 @@ def _mapped(positions, position_map) -> list:
     """p -> scale * p, rounded down if floor, plus offset; the number nearest to 1 / n means 1 / n."""
     scale, offset, floor = position_map
     exact = Fraction(scale)
-    if 0 < scale < 1 and scale == 1 / round(1 / scale):
+    if 2**-53 <= scale < 1 and scale == 1 / round(1 / scale):
         exact = Fraction(1, round(1 / scale))
     scaled = [[exact * p for p in row] for row in positions]
     if floor:

@@ -11,8 +11,8 @@ MAX_MAPS = 4  # kMaxRotaryMaps of csrc/semantics/rotary.h
 class PositionMap(NamedTuple):
     """p -> scale * p, rounded down if `floor`, plus offset.
 
-    A scale that is the number nearest to 1 / n, with n an integer, means p / n without error, so
-    that PositionMap(1 / 7, floor=True) is p // 7.
+    A scale that is the number nearest to 1 / n, with an integer n up to 2**53, means p / n without
+    error, so that PositionMap(1 / 7, floor=True) is p // 7.
     """
 
     scale: float = 1.0
@@ -25,7 +25,7 @@ class PositionMap(NamedTuple):
 
     def fraction(self) -> tuple:
         """(scale, divisor): scale / divisor is what `scale` means."""
-        if 0.0 < self.scale < 1.0 and 1.0 / round(1.0 / self.scale) == self.scale:
+        if 2.0**-53 <= self.scale < 1.0 and 1.0 / round(1.0 / self.scale) == self.scale:
             return 1.0, round(1.0 / self.scale)
         return self.scale, 1
 

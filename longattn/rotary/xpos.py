@@ -28,7 +28,7 @@ def centre_of(low: int, high: int, maps, scale_base: float, dtype, given=None) -
     farthest = MOST_BITS[dtype] * scale_base / BITS_OF_SCALE_BASE
     if max(abs(end - centre) for end in ends) > farthest:
         raise ValueError(
-            f"positions {low} to {high} span more than xPos's factors can in {dtype}, which is "
-            f"about {int(2 * farthest)} positions: use longattn.xpos_attention, which has no such limit"
+            f"positions {low} to {high} span more than the {int(2 * farthest)} that xPos's factors "
+            f"can span in {dtype}: use longattn.xpos_attention, which has no such limit"
         )
     return centre

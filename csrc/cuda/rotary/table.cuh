@@ -59,7 +59,7 @@ LONGATTN_DEVICE CosineSine table_entry(const RotaryParameters& parameters, const
   if (problem.growth != nullptr) {
     const double distance = (position.high - problem.centre) + position.low;
     const double exponent = side.growth_sign * distance * parameters.growth[pair];
-    const double whole = nearby_integer(exponent);
+    const double whole = std::rint(exponent);
     factor *= ptx::exp2_approximate(static_cast<float>(exponent - whole));
     factor *= ptx::exp2_approximate(static_cast<float>(whole));
   }
