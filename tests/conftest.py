@@ -7,6 +7,7 @@ import torch
 
 import build_simt
 import gpu_session
+import guards
 from longattn import backends, native
 
 hypothesis.settings.register_profile(
@@ -39,9 +40,10 @@ def pytest_report_header(config):
 
 @pytest.fixture(scope="session")
 def simt_module(tmp_path_factory):
-    """The CUDA engine built with g++ against the emulator, and registered as backend "simt"."""
+    """The CUDA engine built with g++ against the emulator, and registered as backend "simt": with
+    guards around every tensor, since plain loads and stores are not seen by the emulator."""
     module = build_simt.build_and_load(tmp_path_factory.mktemp("simt"))
-    engine = native.Engine(lambda: module, lambda tensor: (1, 0, 0))
+    engine = guards.GuardedEngine(lambda: module, lambda tensor: (1, 0, 0))
     backends.register(
         backends.Backend("simt", "cpu", engine, (torch.float16, torch.bfloat16), 128, alignment=16)
     )

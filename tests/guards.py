@@ -27,17 +27,19 @@ class Guarded:
     def __init__(self, name, tensor, *, empty=False):
         self.name = name
         self.original = tensor
+        # As far from a multiple of 16 bytes as the tensor itself.
+        self.begin = GUARD + tensor.data_ptr() % 16 // tensor.element_size()
         strides = zip(tensor.shape, tensor.stride())
         span = 1 + sum((length - 1) * stride for length, stride in strides) if tensor.numel() else 0
         self.bits_type, self.canary = CANARIES[tensor.dtype]
-        bits = torch.full((GUARD + span + GUARD,), self.canary, dtype=self.bits_type)
+        bits = torch.full((self.begin + span + GUARD,), self.canary, dtype=self.bits_type)
         self.storage = bits.view(tensor.dtype)
         self.inside = self._view(self.storage)
         if not empty:
             self.inside.copy_(tensor)
 
     def _view(self, storage):
-        return storage.as_strided(self.original.shape, self.original.stride(), GUARD)
+        return storage.as_strided(self.original.shape, self.original.stride(), self.begin)
 
     def check(self) -> None:
         """Raises BrokenGuard if anything but the tensor's own elements has changed."""
@@ -45,7 +47,7 @@ class Guarded:
         self._view(outside).fill_(False)
         broken = outside & (self.storage.view(self.bits_type) != self.canary)
         if broken.any():
-            first = int(broken.nonzero()[0]) - GUARD
+            first = int(broken.nonzero()[0]) - self.begin
             raise BrokenGuard(
                 f"{self.name}: {int(broken.sum())} canaries beside the tensor are dead, the first "
                 f"at {first} elements from its begin (shape {tuple(self.original.shape)}, "
@@ -61,7 +63,9 @@ class GuardedEngine(native.Engine):
     ) -> None:
         read = _guarded(q=q, k=k, v=v, bias=scores.bias, sink_logits=sink_logits)
         q, k, v, bias, sink_logits = _insides(read)
-        written = _guarded(empty=not merge, out=out, lse=lse)
+        # Rows of a packed tensor that no sequence holds keep what the caller has put there.
+        keeps = merge or not layout.covers_all_rows()
+        written = _guarded(empty=not keeps, out=out, lse=lse)
         super().forward(
             *(q, k, v, layout, rules, scores._replace(bias=bias)),
             *_insides(written),

@@ -27,6 +27,7 @@ from mutations.mutation import (
     LEFT_COPIES,
     NAN,
     POISONED,
+    RACE,
     SHRUNK,
     VISITS,
     WRONG,
@@ -165,6 +166,8 @@ def reported(sentence: str) -> str:
         return DEADLOCK
     if "exits without having waited" in sentence:
         return LEFT_COPIES
+    if "what block" in sentence:
+        return RACE
     if "divergent warp" in sentence or "lanes" in sentence:
         return DIVIDED
     return "error"

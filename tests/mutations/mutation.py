@@ -12,6 +12,7 @@ NAN = "NaN"
 CANARY = "broken guard"  # memory beside the tensors has changed
 DIVIDED = "divided warp"
 DEADLOCK = "deadlock"
+RACE = "blocks touch the same memory"
 VISITS = "visits of tiles that show nothing"
 LEFT_COPIES = "copies that nobody waited for"
 

@@ -8,6 +8,7 @@ from mutations.mutation import (
     FORWARD,
     KEY_GRADIENT,
     QUERY_GRADIENT,
+    RACE,
     ROW_DOT,
     WRONG,
     Mutation,
@@ -52,7 +53,15 @@ HEADS_AND_SLICES = [
         "if (slice > 0 && work.first_row >= parameters.sinks.rows) return;",
         ";",
         "slices",
-        CANARY,
+        RACE,
+    ),
+    Mutation(
+        "all slices add to dk and dv themselves",
+        KEY_GRADIENT,
+        "slice_ == 0",
+        "true",
+        "slices",
+        RACE,
     ),
     Mutation(
         "slices overlap",
@@ -76,7 +85,7 @@ HEADS_AND_SLICES = [
         "((slice_ - 1) * parameters_.sinks.sequences + work_.sequence)",
         "(slice_ * parameters_.sinks.sequences + work_.sequence)",
         "slices",
-        CANARY,
+        RACE,
     ),
     Mutation(
         "shares of dk and dv lie in one place",
@@ -84,7 +93,7 @@ HEADS_AND_SLICES = [
         "workspace + shares * problem.head_dim",
         "workspace",
         "slices",
-        WRONG,
+        RACE,
     ),
 ]
 
@@ -103,7 +112,7 @@ STORES = [
         "if (column >= width) continue;",
         ";",
         "window",
-        CANARY,
+        RACE,
     ),
     Mutation(
         "dq of rows beyond the sequence is stored",

@@ -7,6 +7,7 @@ from mutations.mutation import (
     KEY_WALK,
     NAN,
     QUERY_GRADIENT,
+    RACE,
     VISITS,
     WRONG,
     Mutation,
@@ -94,7 +95,7 @@ SCHEDULE = [
         "layout.cu_seqlens_k[index + 1]",
         "layout.cu_seqlens_k[smaller(index + 2, layout.batch)]",
         "packed",
-        NAN,
+        RACE,
     ),
     Mutation(
         "packed sequences share slots",

@@ -8,6 +8,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <vector>
 
 #include "expect.h"
 #include "machine/global_memory.h"
@@ -137,6 +138,55 @@ __global__ void copy_from(const void* pointer, bool valid) {
 
 __global__ void read_shared_as_global() { load_global_16(&shared_memory<Plan>()); }
 
+__global__ void write_for(float* places, int step) {
+  store_global_float(places + blockIdx.x * step, 1.0f);
+}
+
+// The first 16 lanes write their block's place; the others read that of the block before.
+__global__ void write_and_read(float* places) {
+  if (threadIdx.x < 16) store_global_float(places + blockIdx.x, 1.0f);
+  if (threadIdx.x >= 16 && blockIdx.x > 0) load_global_float(places + blockIdx.x - 1);
+}
+
+void test_blocks_apart() {
+  std::array<float, 4> places = {};
+  const auto write = [&](int step) {
+    return [&, step] {
+      longattn::cuda::launch("write_for", write_for, 3, 32, 0, nullptr, places.data(), step);
+    };
+  };
+  expect("each its own place", error_of(write(1)).empty());
+  expect("the next launch may write them again", error_of(write(1)).empty());
+  expect_error("one place", {"st.global at test_memory.cpp:", "writes what block"}, write(0));
+  const auto read = [&] {
+    longattn::cuda::launch("write_and_read", write_and_read, 3, 32, 0, nullptr, places.data());
+  };
+  settings().order = Order::kRoundRobin;
+  expect_error("another's place", {"ld.global at", "reads what block 0"}, read);
+}
+
+// Every block notes how many have run before it.
+__global__ void note_turn(unsigned* turns, unsigned* count) {
+  if (threadIdx.x == 0) turns[blockIdx.x] = (*count)++;
+}
+
+void test_order_of_blocks() {
+  const auto turns = [](Order order) {
+    settings() = {.order = order};
+    std::vector<unsigned> turns(64);
+    unsigned count = 0;
+    longattn::cuda::launch("note_turn", note_turn, 64, 32, 0, nullptr, turns.data(), &count);
+    return turns;
+  };
+  const std::vector<unsigned> ascending = turns(Order::kRoundRobin);
+  expect("ascending", ascending[0] == 0 && ascending[63] == 63);
+  expect("forward", turns(Order::kForward) == ascending);
+  const std::vector<unsigned> reversed = turns(Order::kReverse);
+  expect("descending", reversed[0] == 63 && reversed[63] == 0);
+  const std::vector<unsigned> shuffled = turns(Order::kRandom);
+  expect("by chance", shuffled != ascending && shuffled != reversed);
+}
+
 void test_global_errors() {
   alignas(16) static std::array<char, 96> memory;
   char* begin = memory.data();
@@ -171,6 +221,9 @@ int main() {
     test_canary();
     test_global_errors();
   });
+  test_blocks_apart();
+  test_order_of_blocks();
+  settings() = {};
   test_launch_errors();
   return report();
 }

@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
+#include "machine/block.h"
 #include "machine/report.h"
 #include "machine/shared_memory.h"
 
@@ -18,6 +20,21 @@ struct Range {
 };
 
 std::vector<Range> ranges;
+
+// Which block has written a word of 4 bytes in this launch.
+std::unordered_map<uintptr_t, unsigned> writers;
+constexpr uintptr_t kWordBytes = 4;
+
+// Blocks run in any order, and at the same time: none may touch what another one writes.
+void check_other_blocks(const std::string& named, uintptr_t begin, size_t bytes, bool writes) {
+  const unsigned self = block().index;
+  for (uintptr_t word = begin / kWordBytes; word * kWordBytes < begin + bytes; ++word) {
+    const auto found = writes ? writers.try_emplace(word, self).first : writers.find(word);
+    if (found == writers.end() || found->second == self) continue;
+    fail(named + (writes ? " writes" : " reads") + " what block " + std::to_string(found->second) +
+         " has written in the same launch.");
+  }
+}
 
 void add(const void* pointer, size_t bytes, bool writable) {
   const uintptr_t begin = reinterpret_cast<uintptr_t>(pointer);
@@ -50,6 +67,7 @@ void check(const char* what, const void* pointer, size_t bytes, bool writes, Whe
   if (is_shared(pointer)) {
     fail(named + ": the address lies in shared memory, but the instruction is for global memory.");
   }
+  check_other_blocks(named, begin, bytes, writes);
   if (ranges.empty()) return;
   for (const Range& range : ranges) {
     const bool inside = begin >= range.begin && begin + bytes <= range.end;
@@ -66,6 +84,8 @@ void allow(const void* pointer, size_t bytes) { add(pointer, bytes, true); }
 void allow_reading(const void* pointer, size_t bytes) { add(pointer, bytes, false); }
 
 void forget_allowed() { ranges.clear(); }
+
+void forget_writers() { writers.clear(); }
 
 void check_global_read(const char* what, const void* pointer, size_t bytes, Where where) {
   check(what, pointer, bytes, false, where);

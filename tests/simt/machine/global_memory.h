@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Accesses to global memory through the wrappers. Once ranges are allowed, any other address is
-// reported; plain C++ accesses are seen by sanitizers only.
+// reported, and always blocks that touch the same memory; plain C++ accesses are seen by sanitizers
+// only.
 #pragma once
 
 #include <cstddef>
@@ -18,6 +19,9 @@ void allow(const void* pointer, size_t bytes);
 void allow_reading(const void* pointer, size_t bytes);
 
 void forget_allowed();
+
+// Called before a launch. Within one, a block may not touch what another block has written.
+void forget_writers();
 
 // Fails unless the bytes may be read (written) and the address is a multiple of their number.
 void check_global_read(const char* what, const void* pointer, size_t bytes, Where where);

@@ -3,11 +3,15 @@
 
 #include <algorithm>
 #include <mutex>
+#include <numeric>
+#include <random>
 #include <stdexcept>
+#include <vector>
 
 #include "machine/block.h"
 #include "machine/counts.h"
 #include "machine/cuda_types.h"
+#include "machine/global_memory.h"
 #include "machine/schedule.h"
 #include "machine/settings.h"
 #include "machine/shared_memory.h"
@@ -56,6 +60,17 @@ void run_block(unsigned index, uint32_t shared_bytes) {
   if (!b.error.empty()) throw std::runtime_error(b.error);
 }
 
+// Hardware promises none: blocks follow the order of threads.
+std::vector<unsigned> order_of_blocks(unsigned blocks) {
+  std::vector<unsigned> order(blocks);
+  std::iota(order.begin(), order.end(), 0u);
+  if (settings().order == Order::kReverse) std::reverse(order.begin(), order.end());
+  if (settings().order == Order::kRandom) {
+    std::shuffle(order.begin(), order.end(), std::mt19937_64(settings().seed));
+  }
+  return order;
+}
+
 }  // namespace
 
 void run_grid(const char* name, unsigned blocks, unsigned threads, size_t shared_bytes,
@@ -71,7 +86,8 @@ void run_grid(const char* name, unsigned blocks, unsigned threads, size_t shared
   blockDim = {threads, 1, 1};
   gridDim = {blocks, 1, 1};
   const uint64_t products = counts().matrix_products;
-  for (unsigned index = 0; index < blocks; ++index) {
+  forget_writers();
+  for (unsigned index : order_of_blocks(blocks)) {
     run_block(index, static_cast<uint32_t>(shared_bytes));
   }
   products_of_kernels()[name] += counts().matrix_products - products;
