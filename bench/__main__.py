@@ -1,150 +1,80 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`python -m bench [--repeats N] [--json FILE]`: one thread, every case beside its rival."""
+"""`python -m bench`: longattn beside its rivals, in one run.
+
+Without a subcommand: the standard set, on one thread. `python -m bench PATTERN --help` has the
+sizes of a pattern; docs/benchmarks.md tells how to read what is printed."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import subprocess
+import sys
 
-import torch
-
-import longattn
-from bench.cases import Case, standard_cases
-from bench.timing import compare, seconds_per_call
-from longattn import native
-
-# The rule for a rival that is asked the same: it must agree before it is timed.
-AGREEMENT = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+from bench import arguments, small_call, standard, summary
+from bench.cases import PATTERNS
+from bench.measure import Options
+from bench.run import Run, set_threads, standard_run
 
 
-def tensors(case: Case):
-    generator = torch.Generator().manual_seed(0)
-    shape = (1, case.length, case.heads, case.head_dim)
-    ours = [torch.randn(shape, generator=generator).to(case.dtype) for _ in range(3)]
-    theirs = [tensor.transpose(1, 2).contiguous() for tensor in ours]
-    gradient = torch.randn(shape, generator=generator).to(case.dtype)
-    return ours, theirs, gradient
-
-
-def measure(case: Case, repeats: int) -> list:
-    """Rows for forward, backward, and both."""
-    ours, theirs, dout = tensors(case)
-    their_dout = dout.transpose(1, 2).contiguous()
-    with torch.no_grad():
-        difference = (case.ours(*ours).transpose(1, 2) - case.theirs(*theirs)).abs().max().item()
-        if not difference <= AGREEMENT[case.dtype]:
-            raise AssertionError(f"{case.name}: {case.rival} differs by {difference}")
-        forward = compare(lambda: case.ours(*ours), lambda: case.theirs(*theirs), repeats)
-    for tensor in (*ours, *theirs):
-        tensor.requires_grad_()
-    out, their_out = case.ours(*ours), case.theirs(*theirs)
-
-    def gradients(result, inputs, gradient):
-        return torch.autograd.grad(result, inputs, gradient, retain_graph=True)
-
-    backward = compare(
-        lambda: gradients(out, ours, dout),
-        lambda: gradients(their_out, theirs, their_dout),
-        repeats,
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    both = compare(
-        lambda: gradients(case.ours(*ours), ours, dout),
-        lambda: gradients(case.theirs(*theirs), theirs, their_dout),
-        repeats,
-    )
-    # Two products forward, five backward, over the pairs that the mask shows.
-    products = 2 * case.head_dim * case.heads * case.visible_pairs
-    rows = (("forward", forward, 2), ("backward", backward, 5), ("both", both, 7))
-    return [row(case, part, pair, count * products) for part, pair, count in rows]
+    arguments.add_measuring(made)
+    commands = made.add_subparsers(dest="command", metavar="COMMAND")
+    for name, case_class in PATTERNS.items():
+        text = case_class.__doc__.replace("\n    ", " ").strip()
+        one = commands.add_parser(name, help=text, description=text)
+        arguments.add_measuring(one)
+        arguments.add_pattern(one, case_class)
+    for name, text in {
+        "small_call": "the overhead of a call that does next to nothing",
+        "errors": "errors against float64, ours beside the rivals'",
+        "scaling": "exponents of time and memory against length",
+        "forced": "what is measured under a forced instruction set; the standard set calls it",
+    }.items():
+        one = commands.add_parser(name, help=text, description=text)
+        arguments.add_measuring(one)
+        if name == "forced":
+            one.add_argument("isa", choices=standard.forced_jobs())
+        if name == "scaling":
+            one.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    text = "write the committed results into README.md"
+    commands.add_parser("readme", help=text, description=text)
+    return made
 
 
-def row(case: Case, part: str, pair, operations: int) -> dict:
-    return {
-        "case": case.name,
-        "rival": case.rival,
-        "dtype": str(case.dtype).removeprefix("torch."),
-        "length": case.length,
-        "heads": case.heads,
-        "head_dim": case.head_dim,
-        "part": part,
-        "ours_ms": round(pair.ours * 1e3, 1),
-        "rival_ms": round(pair.rival * 1e3, 1),
-        "ours_gflops": round(operations / pair.ours / 1e9, 1),
-        "ratio": round(pair.ratio, 2),
-        "ratio_range": [round(pair.ratio_low, 2), round(pair.ratio_high, 2)],
-    }
+def main(words=None) -> int:
+    given = parser().parse_args(words)
+    if given.command == "readme":
+        summary.write()
+        return 0
+    settings = {"repeats": given.repeats, "seconds": given.seconds, "seed": given.seed}
+    threads = getattr(given, "threads", 1) if given.command != "threads" else 1
+    options = Options(clock=set_threads(threads), **settings)
+    if given.command is None:
+        run = standard_run(options, settings, given.json)
+    else:
+        run = Run(settings, given.json, getattr(given, "device", "cpu"))
+        _command(given, run, options)
+    for sentence in run.wrong():
+        print(f"longattn is wrong: {sentence}", file=sys.stderr)
+    return 1 if run.wrong() else 0
 
 
-def overhead() -> dict:
-    """CPU microseconds of a call so small that nothing but overhead is left."""
-    q = torch.randn(1, 4, 2, 16, requires_grad=True)
-    mask = longattn.Causal()
-    transposed = q.transpose(1, 2)
-    return {
-        "ours_us": round(seconds_per_call(lambda: longattn.attention(q, q, q, mask)) * 1e6, 1),
-        "sdpa_us": round(
-            seconds_per_call(
-                lambda: torch.nn.functional.scaled_dot_product_attention(
-                    transposed, transposed, transposed, is_causal=True
-                )
-            )
-            * 1e6,
-            1,
-        ),
-    }
-
-
-def commit() -> str:
-    """What was measured; "+" marks a tree with changes of its own."""
-    command = ["git", "describe", "--always", "--dirty=+"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    return result.stdout.strip() or "unknown"
-
-
-def machine() -> dict:
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as lines:
-            model = next(line.split(":")[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        pass  # not Linux, or a processor without a name: the architecture will do
-    return {
-        "processor": model,
-        "isa": native.isa(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "torch_capability": torch.backends.cpu.get_cpu_capability(),
-        "python": platform.python_version(),
-        "longattn": longattn.__version__,
-        "commit": commit(),
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5, help="pairs of runs a row (default 5)")
-    parser.add_argument("--json", help="also write the results to this file")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    result = {"machine": machine(), "small_call": overhead(), "rows": []}
-    print(", ".join(f"{name} {value}" for name, value in result["machine"].items()))
-    print("a small call with gradients:", result["small_call"])
-    for case in standard_cases():
-        for entry in measure(case, options.repeats):
-            result["rows"].append(entry)
-            print(
-                f"{entry['case']:24} {entry['dtype']:9} d{entry['head_dim']:<4} {entry['part']:9}"
-                f"{entry['ours_ms']:9.1f} ms {entry['ours_gflops']:7.1f} GFLOP/s   "
-                f"{entry['ratio']:5.2f} x {entry['rival']} {entry['ratio_range']}",
-                flush=True,
-            )
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(result, file, indent=1)
-            file.write("\n")
+def _command(given, run: Run, options: Options) -> None:
+    if given.command == "small_call":
+        run.result["small_call"] = small_call.overhead()
+        print(small_call.text_of(run.result["small_call"]))
+        run.save()
+    elif given.command == "errors":
+        run.errors(standard.error_jobs(), options)
+    elif given.command == "scaling":
+        run.scaling(given.dtypes, options)
+    elif given.command == "forced":
+        run.measure(standard.forced_jobs()[given.isa], options)
+    else:
+        run.measure(arguments.jobs(given), options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Honest timing on a CPU: process CPU time, contenders interleaved, ratios from pairs.
+"""Honest timing: contenders in turn, ratios from neighbouring runs, medians and spreads.
 
-CPU time does not count what other processes do, and a pair of neighbouring runs meets the same
-clock speed and the same traffic in shared caches, so that ratios hold where times drift."""
+On a CPU the clock is the process's CPU time: what other processes do does not count, and runs that
+are neighbours meet the same clock speed and the same traffic in shared caches, so that ratios hold
+where times drift. It adds up all threads, so more threads than one are compared by wall time."""
 
 from __future__ import annotations
 
@@ -10,36 +11,97 @@ import statistics
 import time
 from typing import Callable, NamedTuple
 
-
-class Pair(NamedTuple):
-    """Median seconds of both, and of rival / ours: median, smallest and largest of the pairs."""
-
-    ours: float
-    rival: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
+LEAST_ROUNDS = 2  # of a contender that is slower than its budget
+LEAST_SECONDS = 0.01  # of a sample; shorter calls are repeated
 
 
-def cpu_seconds(call: Callable) -> float:
+class Spread(NamedTuple):
+    """Median, smallest and largest."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values) -> "Spread":
+        return cls(statistics.median(values), min(values), max(values))
+
+
+def cpu_clock(call: Callable) -> tuple:
+    """-> (result, seconds of CPU time of this process)."""
     start = time.process_time()
-    call()
-    return time.process_time() - start
+    result = call()
+    return result, time.process_time() - start
 
 
-def compare(ours: Callable, rival: Callable, repeats: int) -> Pair:
-    """Times both in turn, after one call of each to warm up."""
-    ours()
-    rival()
-    pairs = [(cpu_seconds(ours), cpu_seconds(rival)) for _ in range(repeats)]
-    ratios = [rival_time / our_time for our_time, rival_time in pairs]
-    return Pair(
-        statistics.median(pair[0] for pair in pairs),
-        statistics.median(pair[1] for pair in pairs),
-        statistics.median(ratios),
-        min(ratios),
-        max(ratios),
-    )
+def wall_clock(call: Callable) -> tuple:
+    start = time.perf_counter()
+    result = call()
+    return result, time.perf_counter() - start
+
+
+class CudaClock:
+    """Events around a call, the L2 cache cold."""
+
+    FLUSH_BYTES = 2**30  # larger than any L2, and long enough to queue the call meanwhile
+
+    def __init__(self, torch):
+        self.torch = torch
+        self.flush = torch.empty(self.FLUSH_BYTES, dtype=torch.int8, device="cuda")
+
+    def __call__(self, call: Callable) -> tuple:
+        event = self.torch.cuda.Event
+        start, stop = event(enable_timing=True), event(enable_timing=True)
+        self.flush.zero_()
+        start.record()
+        result = call()
+        stop.record()
+        self.torch.cuda.synchronize()
+        return result, start.elapsed_time(stop) / 1e3
+
+
+def interleave(samplers: dict, repeats: int, seconds: float) -> dict:
+    """name -> a list of samples, of as many rounds; None where it was out of time.
+
+    samplers: name -> function without arguments that returns {part: seconds}. In every round each
+    runs once, in the order of the round before reversed: nobody is always the first. One that has
+    used up its seconds runs LEAST_ROUNDS all the same."""
+    found = {name: [] for name in samplers}
+    spent = dict.fromkeys(samplers, 0.0)
+    names = list(samplers)
+    for number in range(repeats):
+        for name in names:
+            if number >= LEAST_ROUNDS and spent[name] > seconds:
+                found[name].append(None)
+                continue
+            start = time.perf_counter()
+            found[name].append(samplers[name]())
+            spent[name] += time.perf_counter() - start
+        names.reverse()
+    return found
+
+
+def times(samples: list, part: str) -> Spread:
+    return Spread.of([sample[part] for sample in samples if sample is not None])
+
+
+def ratios(samples: list, base: list, part: str) -> tuple:
+    """(Spread of sample / base of the same round, number of rounds)."""
+    pairs = [(a, b) for a, b in zip(samples, base) if a is not None and b is not None]
+    return Spread.of([a[part] / b[part] for a, b in pairs]), len(pairs)
+
+
+def repeated(sampler: Callable, seconds: float) -> Callable:
+    """A sampler whose sample is the mean of as many calls as it takes to fill LEAST_SECONDS."""
+    calls = max(1, round(LEAST_SECONDS / max(seconds, 1e-7)))
+    if calls == 1:
+        return sampler
+
+    def mean():
+        made = [sampler() for _ in range(calls)]
+        return {part: sum(one[part] for one in made) / calls for part in made[0]}
+
+    return mean
 
 
 def seconds_per_call(call: Callable, calls: int = 2000, rounds: int = 7) -> float:
@@ -50,4 +112,4 @@ def seconds_per_call(call: Callable, calls: int = 2000, rounds: int = 7) -> floa
             call()
 
     round_of_calls()
-    return min(cpu_seconds(round_of_calls) for _ in range(rounds)) / calls
+    return min(cpu_clock(round_of_calls)[1] for _ in range(rounds)) / calls

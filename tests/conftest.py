@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Settings of the whole suite: reproducible fuzzing, and one line that says what was tested."""
 
+import sys
+from pathlib import Path
+
 import hypothesis
 import pytest
 import torch
@@ -9,6 +12,9 @@ import build_simt
 import gpu_session
 import guards
 from longattn import backends, native
+
+# Tests of bench/ import it. Last on the path, so that an installed longattn stays the one tested.
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 hypothesis.settings.register_profile(
     "longattn",

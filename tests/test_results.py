@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """README shows what the committed runs say, to the letter."""
 
-import pathlib
-import sys
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from bench import record, summary
 
 
 def test_readme_shows_the_committed_results():
-    sys.path.insert(0, str(ROOT))
-    try:
-        from bench.table import markdown
-    finally:
-        sys.path.remove(str(ROOT))
-    readme = (ROOT / "README.md").read_text()
-    runs = sorted((ROOT / "bench/results").glob("*.json"))
-    assert runs, "there are no results"
-    for run in runs:
-        assert markdown(run) in readme, f"README is stale: `python -m bench.table {run.name}`"
+    assert summary.committed(), "there are no results"
+    assert summary.shown() == summary.section(), "README is stale: `python -m bench readme`"
+
+
+def test_every_committed_row_is_whole():
+    for path in summary.committed():
+        result = record.load(path)
+        assert {"processor", "isa", "threads", "torch", "commit"} <= set(result["machine"])
+        keys = [record.key(row) for row in result["rows"]]
+        assert len(keys) == len(set(keys)) > 0
+        for row in result["rows"]:
+            assert ("ms" in row) != ("not_timed" in row)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The command line: a subcommand for each pattern, with its fields as options."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import typing
+
+from bench.cases import PATTERNS, Case
+from bench.measure import PARTS, Job
+
+COMMON = {field.name for field in dataclasses.fields(Case)}
+
+
+def add_measuring(parser: argparse.ArgumentParser) -> None:
+    """What every subcommand that measures takes."""
+    add = parser.add_argument
+    add("--repeats", type=positive, default=5, help="rounds of all contenders (default 5)")
+    add("--seconds", type=float, default=3.0,
+        help="of a contender in a case; slower ones run fewer rounds (default 3)")  # fmt: skip
+    add("--seed", type=int, default=0, help="of the inputs (default 0)")
+    add("--json", metavar="FILE", help="also write the results to this file")
+
+
+def add_pattern(parser: argparse.ArgumentParser, case_class) -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(case_class)}
+    add = parser.add_argument
+    add("--lengths", type=positive, nargs="+", default=[defaults["length"]])
+    add("--dtypes", nargs="+", default=["float32", "bfloat16"],
+        choices=["float32", "bfloat16", "float16", "float64"])  # fmt: skip
+    add("--head-dims", type=positive, nargs="+", default=[defaults["head_dim"]])
+    add("--heads", type=positive, default=defaults["q_heads"])
+    add("--kv-heads", type=positive, default=None, help="default: as many as --heads")
+    add("--batch", type=positive, default=1)
+    add("--device", default="cpu", choices=["cpu", "cuda"])
+    add("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    add("--rivals", nargs="+", metavar="WORD", help="those whose names hold a word; default: all")
+    add("--threads", type=positive, default=1, help="default 1; more are timed by the wall clock")
+    hints = typing.get_type_hints(case_class)
+    for name, default in defaults.items():
+        if name == "kind":
+            kinds = case_class.KINDS
+            add("--kinds", nargs="+", choices=kinds, default=list(kinds), help="default: all")
+        elif name not in COMMON and name != "threads":
+            add("--" + name.replace("_", "-"), **_option(hints[name], default))
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _option(hint, default) -> dict:
+    """argparse's keywords for a field of that type."""
+    if hint is tuple:
+        return {"type": int, "nargs": "+", "default": list(default)}
+    if hint is bool:
+        return {"type": _truth, "default": default, "metavar": "true|false"}
+    inner = [t for t in typing.get_args(hint) if t is not type(None)]
+    if not inner:
+        return {"type": hint, "default": default}
+
+    def optional(text):
+        return None if text == "none" else inner[0](text)
+
+    return {"type": optional, "default": default, "metavar": "VALUE|none"}
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"must be true or false, got {text!r}")
+    return text == "true"
+
+
+def jobs(options: argparse.Namespace) -> list:
+    """Every combination of the lists."""
+    case_class = PATTERNS[options.command]
+    own = [f.name for f in dataclasses.fields(case_class) if f.name not in COMMON]
+    settings = {name: getattr(options, name) for name in own if name != "kind"}
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    settings |= {"q_heads": options.heads, "kv_heads": options.kv_heads}
+    settings |= {"batch": options.batch, "device": options.device}
+    lists = {"length": options.lengths, "dtype": options.dtypes, "head_dim": options.head_dims}
+    if "kind" in own:
+        lists["kind"] = options.kinds
+    found = []
+    for values in itertools.product(*lists.values()):
+        case = case_class(**settings, **dict(zip(lists, values)))
+        found.append(Job(case, tuple(options.parts), _rivals(case, options.rivals)))
+    return found
+
+
+def _rivals(case, words):
+    """Names that hold one of the words; None for all."""
+    if words is None:
+        return None
+    names = [rival.name for rival in case.rivals()]
+    return tuple(n for n in names if any(word.lower() in n.lower() for word in words))

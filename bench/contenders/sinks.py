@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A learned logit in each head's denominator, as Hugging Face's gpt-oss writes it: one more column
+of scores. Tensors are [batch, heads, length, dim], the logits [heads]."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from bench.contenders.base import Contender, square_fits
+
+EAGER = "one more column of scores, eager"
+
+
+def attend(q, k, v, logits):
+    group = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+    scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
+    ahead = torch.ones(scores.shape[2:], dtype=torch.bool, device=q.device).triu(1)
+    column = logits[None, :, None, None].to(q.dtype).expand(*scores.shape[:3], 1)
+    combined = torch.cat([scores.masked_fill(ahead, -math.inf), column], -1)
+    return combined.softmax(-1, dtype=torch.float32).to(q.dtype)[..., :-1] @ v
+
+
+def eager(case) -> Contender:
+    def prepare():
+        square_fits(case, 6)
+        return attend
+
+    return Contender(EAGER, prepare)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The speeds that were asked for, as data, and what a run says about each."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Optional
+
+from bench.cases.scores import PLAIN
+from bench.cases.threads import ONE
+from bench.cases.two_bands import DENSE, LAMBDA
+from bench.contenders.chunked import CHUNKED
+from bench.contenders.gathered import GATHERED
+from bench.contenders.rotation import CLONE, EAGER
+from bench.contenders.sdpa import SDPA
+from bench.scaling import LINEAR, MOST
+
+FLOAT, HALF = "float32", "bfloat16"
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """A bound on a ratio of times. at_least: rival / ours; else: ours / yardstick, at most."""
+
+    against: str  # the contender
+    bound: float
+    pattern: str
+    part: str = "forward"
+    at_least: bool = True
+    dtype: str = FLOAT
+    head_dim: Optional[int] = None  # None: any
+    length: Optional[int] = None
+    parameters: tuple = ()  # pairs
+    isa: Optional[str] = None  # forced
+
+    def fits(self, row: dict) -> bool:
+        asked = {"pattern": self.pattern, "part": self.part, "dtype": self.dtype}
+        asked["contender"] = self.against
+        for name in ("head_dim", "length"):
+            if getattr(self, name) is not None:
+                asked[name] = getattr(self, name)
+        return (
+            all(row[name] == value for name, value in asked.items())
+            and all(row["parameters"].get(name) == value for name, value in self.parameters)
+            and row.get("isa") == self.isa
+        )
+
+    @property
+    def text(self) -> str:
+        return f"≥ {self.bound:g}" if self.at_least else f"≤ {self.bound:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """One line of the table of goals; value and spread are None where nothing was measured."""
+
+    work: str
+    against: str
+    goal: str
+    value: Optional[float] = None
+    low: Optional[float] = None
+    high: Optional[float] = None
+    met: Optional[bool] = None
+
+
+def _beside(against, pattern, part, bounds: dict, **where) -> list:
+    """bounds: dtype -> bound, or (dtype, head_dim) -> bound."""
+    goals = []
+    for key, bound in bounds.items():
+        dtype, head_dim = key if isinstance(key, tuple) else (key, None)
+        goals.append(Goal(against, bound, pattern, part, dtype=dtype, head_dim=head_dim, **where))
+    return goals
+
+
+def _price(against, pattern, bound, parameters=()) -> list:
+    """At most so much more than the yardstick, in both dtypes, forward and with the backward."""
+    return [
+        Goal(against, bound, pattern, part, False, dtype, parameters=parameters)
+        for dtype in (FLOAT, HALF)
+        for part in ("forward", "both")
+    ]
+
+
+_HEADS = ((FLOAT, 64), (FLOAT, 128), (HALF, 64), (HALF, 128))
+
+GOALS = [
+    *_beside(SDPA, "dense", "forward", dict(zip(_HEADS, (1.5, 1.35, 2.0, 1.7))), length=4096),
+    *_beside(SDPA, "dense", "backward", dict.fromkeys(_HEADS, 1.0), length=4096),
+    *_beside(
+        SDPA, "dense", "both",
+        {(FLOAT, 64): 1.3, (HALF, 64): 2.5, (HALF, 128): 2.0}, length=2048,
+    ),
+    *_beside(CHUNKED, "sinks", "forward", {FLOAT: 2.3, HALF: 3.5}),
+    *_beside(CHUNKED, "sinks", "both", {FLOAT: 5.0, HALF: 8.0}),
+    *_beside(GATHERED, "dilated", "forward", {FLOAT: 2.5, HALF: 3.0}),
+    Goal(SDPA, 1.0, "dense", isa="avx2"),
+    *_beside(ONE, "threads", "forward", {FLOAT: 1.8, HALF: 1.8}),
+    *_beside(EAGER, "rotary", "forward", {FLOAT: 6.0, HALF: 6.0}),
+    *(Goal(CLONE, 1.8, "rotary", at_least=False, dtype=dtype) for dtype in (FLOAT, HALF)),
+    *_price(DENSE, "rerope", 1.15),
+    *_price(LAMBDA, "lm_infinite", 1.1),
+    *_price(PLAIN, "biases", 1.05, (("kind", "alibi"),)),
+    *_price(PLAIN, "biases", 1.25, (("kind", "table"),)),
+    *_price(PLAIN, "biases", 1.25, (("kind", "kerple"),)),
+    *_price(PLAIN, "biases", 1.25, (("kind", "sandwich"),)),
+    *_price(PLAIN, "scores", 1.05, (("kind", "sink_logits"),)),
+    *_price(PLAIN, "scores", 1.15, (("kind", "softcap"),)),
+]  # fmt: skip
+SMALL_CALL = ("longattn.attention", 30.0)  # µs with gradients
+
+
+def verdicts(result: dict) -> list:
+    """One for each goal and each row that it is about; one without a value where none is."""
+    found = []
+    for goal in GOALS:
+        rows = [row for row in result["rows"] if goal.fits(row) and "ratio" in row]
+        found += [_verdict(goal, row) for row in rows] or [_unmeasured(goal)]
+    return found + _small_call(result) + _exponents(result)
+
+
+def _verdict(goal: Goal, row: dict) -> Verdict:
+    median, low, high = row["ratio"]
+    if not goal.at_least:
+        median, low, high = 1 / median, 1 / high, 1 / low
+    met = median >= goal.bound if goal.at_least else median <= goal.bound
+    work = f"{row['title']}, {row['part']}, {row['dtype']} d{row['head_dim']} N {row['length']}"
+    if goal.isa:
+        work += f", {goal.isa}"
+    return Verdict(work, goal.against, goal.text, median, low, high, met)
+
+
+def _unmeasured(goal: Goal) -> Verdict:
+    sizes = [f"d{goal.head_dim}"] * bool(goal.head_dim) + [f"N {goal.length}"] * bool(goal.length)
+    kind = "".join(f" {value}" for _, value in goal.parameters)
+    work = " ".join([f"{goal.pattern}{kind}, {goal.part}, {goal.dtype}", *sizes])
+    return Verdict(work + (f", {goal.isa}" if goal.isa else ""), goal.against, goal.text)
+
+
+def _small_call(result: dict) -> list:
+    name, most = SMALL_CALL
+    value = result.get("small_call", {}).get(name)
+    met = None if value is None else value <= most
+    work = f"{name} of 4 rows with gradients, µs"
+    return [Verdict(work, "overhead alone", f"≤ {most:g}", value, value, value, met)]
+
+
+def _exponents(result: dict) -> list:
+    found = []
+    for row in result.get("scaling", ()):
+        if row["pattern"] not in LINEAR:
+            continue
+        for what in ("time", "memory"):
+            value = row.get(f"{what}_exponent")
+            work = f"{row['title']}, {row['part']}, {row['dtype']}: {what} against length"
+            met = None if value is None else value <= MOST
+            found.append(Verdict(work, "exponent", f"≤ {MOST:g}", value, value, value, met))
+    return found
+
+
+def text_of(verdict: Verdict) -> str:
+    value = "not measured"
+    if verdict.value is not None:
+        spread = f"[{verdict.low:.2f}, {verdict.high:.2f}]" if verdict.low != verdict.high else ""
+        value = f"{verdict.value:.2f} {spread}".strip()
+    return value
+
+
+def answer(verdict: Verdict) -> str:
+    return {True: "met", False: "NOT MET", None: "–"}[verdict.met]

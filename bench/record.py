@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a run leaves: one JSON file with the machine, what was measured, and how."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pathlib
+import platform
+import subprocess
+
+import torch
+
+import longattn
+from longattn import native
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FORMAT = 2  # of the file; 1 had one rival a case
+
+
+def commit() -> str:
+    """What was measured; "+" marks a tree with changes of its own."""
+    if os.environ.get("LONGATTN_COMMIT"):  # of a copy without its history
+        return os.environ["LONGATTN_COMMIT"]
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return result.stdout.strip() or "unknown"
+
+
+def processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":")[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):  # not Linux, or a processor without a name
+        return platform.processor() or platform.machine()
+
+
+def machine(device: str = "cpu") -> dict:
+    found = {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "isa": native.isa(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "torch_capability": torch.backends.cpu.get_cpu_capability(),
+        "python": platform.python_version(),
+        "longattn": longattn.__version__,
+        "commit": commit(),
+    }
+    for package in ("flash_attn", "xformers", "natten", "transformers"):
+        if importlib.util.find_spec(package):
+            found[package] = importlib.metadata.version(package)
+    if device != "cpu":
+        major, minor = torch.cuda.get_device_capability()
+        found |= {
+            "gpu": torch.cuda.get_device_name(),
+            "compute_capability": f"{major}.{minor}",
+            "cuda_of_torch": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        }
+    return found
+
+
+def empty(options: dict, device: str = "cpu") -> dict:
+    return {"format": FORMAT, "machine": machine(device), "options": options, "rows": []}
+
+
+def save(result: dict, path) -> None:
+    """Whole or not at all: a run that is stopped leaves what it had before."""
+    path = pathlib.Path(path)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(result, indent=1) + "\n")
+    partial.replace(path)
+
+
+def load(path) -> dict:
+    try:
+        result = json.loads(pathlib.Path(path).read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise SystemExit(f"{path} cannot be read: {error}") from error
+    if not isinstance(result, dict) or result.get("format") != FORMAT:
+        raise SystemExit(
+            f"{path} is no file of `python -m bench --json` in format {FORMAT}, which is the one "
+            "read here"
+        )
+    return result
+
+
+def key(row: dict) -> tuple:
+    """Rows of two runs with the same key measured the same."""
+    fields = ("pattern", "length", "dtype", "head_dim", "q_heads", "kv_heads", "batch", "device")
+    settings = json.dumps(row["parameters"], sort_keys=True)
+    case = tuple(row[field] for field in fields)
+    return (*case, settings, row.get("isa"), row["contender"], row["part"])

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Runs jobs with a progress bar, and keeps what was measured, whatever happens later."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import torch
+from tqdm import tqdm
+
+from bench import errors, goals, record, scaling, show, small_call, standard, timing
+from bench.measure import Options, measure
+
+# How torch's kernels and the libraries under them are held to an instruction set.
+HELD = {
+    "avx2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    }
+}
+
+
+class Run:
+    """A result that grows, printed and saved as it does."""
+
+    def __init__(self, settings: dict, path, device: str = "cpu"):
+        self.result = record.empty(settings, device)
+        self.path = path
+        self.isa = os.environ.get("LONGATTN_ISA")
+        told = ", ".join(f"{name} {value}" for name, value in self.result["machine"].items())
+        print(told, flush=True)
+
+    def add(self, kind: str, rows: list, lines: list) -> None:
+        self.result.setdefault(kind, []).extend(rows)
+        for line in lines:
+            tqdm.write(line)
+        self.save()
+
+    def save(self) -> None:
+        if self.path:
+            record.save(self.result, self.path)
+
+    def measure(self, jobs: list, options: Options) -> None:
+        with tqdm(total=len(jobs), unit="case", file=sys.stderr) as progress:
+            for job in jobs:
+                rows = measure(job, options, progress.set_description_str)
+                if self.isa:
+                    rows = [row | {"isa": self.isa} for row in rows]
+                self.add("rows", rows, show.lines_of(rows))
+                progress.update()
+
+    def errors(self, jobs: list, options: Options) -> None:
+        with tqdm(total=len(jobs), unit="case", file=sys.stderr) as progress:
+            for job in jobs:
+                rows = errors.errors_of(job, options.seed, progress.set_description_str)
+                self.add("errors", rows, [])
+                progress.update()
+
+    def scaling(self, dtypes, options: Options, patterns=None) -> None:
+        known = [name for name in (*scaling.LINEAR, "dense") if name in standard.PATTERNS]
+        studies = [(name, dtype) for name in patterns or known for dtype in dtypes]
+        with tqdm(total=len(studies), unit="study", file=sys.stderr) as progress:
+            for name, dtype in studies:
+                rows = scaling.study(name, dtype, options, tell=progress.set_description_str)
+                self.add("scaling", rows, [scaling.text_of(row) for row in rows])
+                progress.update()
+
+    def wrong(self) -> list:
+        """What longattn itself got wrong."""
+        return [
+            f"{row['title']}, {row['dtype']}, {row['part']}: {row['not_timed']}"
+            for row in self.result["rows"]
+            if row["role"] == "ours" and "not_timed" in row
+        ]
+
+
+def standard_run(options: Options, settings: dict, path) -> Run:
+    run = Run(settings, path)
+    run.result["small_call"] = small_call.overhead()
+    print(small_call.text_of(run.result["small_call"]))
+    run.measure(standard.standard_jobs(), options)
+    for isa in standard.forced_jobs():
+        rows = forced(isa, settings)
+        run.add("rows", rows, show.lines_of(rows))
+    run.errors(standard.error_jobs(), options)
+    run.scaling(["float32"], options)
+    print_goals(run.result)
+    return run
+
+
+def forced(isa: str, settings: dict) -> list:
+    """Rows of a process that is held to an instruction set, torch's kernels as well as ours."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "forced.json"
+        command = [sys.executable, "-m", "bench", "forced", isa, "--json", str(path)]
+        for name in ("repeats", "seconds", "seed"):
+            command += [f"--{name}", str(settings[name])]
+        result = subprocess.run(
+            command,
+            env={**os.environ, "LONGATTN_ISA": isa, **HELD[isa]},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        if result.returncode != 0:
+            print(f"the process held to {isa} failed with {result.returncode}: {result.stdout}")
+            return []
+        return json.loads(path.read_text())["rows"]
+
+
+def print_goals(result: dict) -> None:
+    verdicts = goals.verdicts(result)
+    for one in verdicts:
+        print(
+            f"{one.work:68} against {one.against:30} {one.goal:8} {goals.text_of(one):22} "
+            f"{goals.answer(one)}"
+        )
+    asked = [one.met for one in verdicts if one.met is not None]
+    print(f"{sum(asked)} of {len(asked)} goals met, {len(verdicts) - len(asked)} not measured")
+
+
+def set_threads(count: int) -> object:
+    """The clock that goes with so many threads."""
+    torch.set_num_threads(count)
+    return timing.cpu_clock if count == 1 else timing.wall_clock

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The standard set of a CPU: what README, the report and the goals are made of.
+
+Contenders that are slow and that no goal names are left out: the subcommand of a pattern has all."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from bench.cases import PATTERNS
+from bench.cases.scores import PLAIN, Biases, Scores
+from bench.cases.threads import ONE
+from bench.cases.two_bands import DENSE, LAMBDA
+from bench.contenders.chunked import CHUNKED
+from bench.contenders.flex import FLEX
+from bench.contenders.gathered import GATHERED
+from bench.contenders.grouped import GROUPED
+from bench.contenders.rotation import CLONE, EAGER
+from bench.contenders.sdpa import SDPA
+from bench.measure import PARTS, Job
+
+DTYPES = ("float32", "bfloat16")
+FORWARD = ("forward",)
+ERROR_LENGTH = 1024
+DENSE_SDPA = f"dense: {SDPA}"
+
+
+def standard_jobs() -> list:
+    jobs = []
+    for dtype in DTYPES:
+        for head_dim in (64, 128):
+            jobs.append(_job("dense", PARTS, (SDPA,), dtype, head_dim=head_dim))
+            jobs.append(_job("dense", ("both",), (SDPA,), dtype, head_dim=head_dim, length=2048))
+        jobs += [
+            _job("window", PARTS, (CHUNKED, DENSE_SDPA), dtype),
+            _job("sinks", PARTS, (CHUNKED,), dtype),
+            _job("sinks", FORWARD, (FLEX,), dtype, length=4096),
+            _job("dilated", PARTS, (GATHERED,), dtype),
+            _job("shifted", PARTS, (GROUPED,), dtype),
+            _job("rotary", PARTS, (EAGER, CLONE), dtype),
+            _job("rerope", PARTS, (DENSE,), dtype),
+            _job("lm_infinite", PARTS, (LAMBDA,), dtype),
+            *(_job("biases", PARTS, (PLAIN,), dtype, kind=kind) for kind in Biases.KINDS),
+            *(_job("scores", PARTS, (PLAIN,), dtype, kind=kind) for kind in Scores.KINDS),
+            _job("threads", PARTS, (ONE,), dtype),
+        ]
+    return [job for job in jobs if job is not None]
+
+
+def _job(pattern, parts, rivals, dtype, **settings):
+    known = PATTERNS.get(pattern)
+    return known and Job(known(dtype=dtype, **settings), parts, rivals)
+
+
+def forced_jobs() -> dict:
+    """Instruction set -> jobs that a process of its own measures, torch held to the same."""
+    return {"avx2": [_job("dense", PARTS, (SDPA,), "float32")]}
+
+
+# What the errors are taken from: shapes that float64 and matrices of scores can hold.
+SMALL = {"window": 128, "sink_tokens": 16, "distance_ceiling": 128, "group_size": 256}
+
+
+def small(case_class, **settings):
+    """The pattern at ERROR_LENGTH, with sizes to match."""
+    names = {field.name for field in dataclasses.fields(case_class)}
+    fitting = {name: value for name, value in SMALL.items() if name in names}
+    if "segment_lengths" in names:
+        fitting["segment_lengths"] = (128, 256, 512)
+    return case_class(**{"length": ERROR_LENGTH, "q_heads": 2, **fitting, **settings})
+
+
+def error_jobs() -> list:
+    """One of each pattern in each dtype, beside every rival that needs no compiler."""
+    jobs = []
+    for name, case_class in PATTERNS.items():
+        if name == "threads":
+            continue
+        for kind in getattr(case_class, "KINDS", (None,)):
+            settings = {} if kind is None else {"kind": kind}
+            for dtype in (*DTYPES, "float16"):
+                case = small(case_class, dtype=dtype, **settings)
+                rivals = [
+                    one.name
+                    for one in case.rivals()
+                    if not one.baseline and "compiled" not in one.name
+                ]
+                jobs.append(Job(case, PARTS, tuple(rivals)))
+    return jobs

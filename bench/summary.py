@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`python -m bench readme`: the results that README.md shows, from the committed runs."""
+
+from __future__ import annotations
+
+import pathlib
+
+from bench import record
+
+RESULTS = record.ROOT / "bench" / "results"
+README = record.ROOT / "README.md"
+BEGIN = "<!-- made by `python -m bench readme` from bench/results; do not edit -->"
+END = "<!-- end of what is made -->"
+COLUMNS = (
+    ("float32", "forward"),
+    ("float32", "both"),
+    ("bfloat16", "forward"),
+    ("bfloat16", "both"),
+)
+HEADINGS = "float32 forward | with backward | bfloat16 forward | with backward"
+
+
+def committed() -> list:
+    """The runs on a CPU; those on a GPU have files of their own kind."""
+    return sorted(RESULTS.glob("cpu*.json"))
+
+
+def markdown(result: dict) -> str:
+    """Of one run."""
+    machine, call = result["machine"], result.get("small_call", {})
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    lines = [
+        f"{machine['processor']} (`{machine['isa']}`), {threads}, torch {machine['torch']}, "
+        f"longattn {machine['longattn']} at {machine['commit']}: process CPU time, medians of "
+        "rounds in which all run in turn, batch 1.",
+    ]
+    rivals = _table(result, "rival", _speed_up)
+    if rivals:
+        lines += [
+            "",
+            "How many times faster than each rival (smallest to largest), and longattn's time:",
+            "",
+            f"| case | rival | {HEADINGS} |",
+            "|---|---|--:|--:|--:|--:|",
+            *rivals,
+        ]
+    prices = _table(result, "baseline", _price)
+    if prices:
+        lines += [
+            "",
+            "What it costs beside a simpler call: its time divided by that of the yardstick:",
+            "",
+            f"| case | yardstick | {HEADINGS} |",
+            "|---|---|--:|--:|--:|--:|",
+            *prices,
+        ]
+    if call:
+        told = ", ".join(f"`{name}` {microseconds} µs" for name, microseconds in call.items())
+        lines += ["", f"A call so small that only overhead is left, with gradients: {told}."]
+    return "\n".join(lines)
+
+
+def _table(result: dict, role: str, cell) -> list:
+    """A line for each case and contender, a cell for each of COLUMNS; nobody who was not timed."""
+    ours = {_place(row): row for row in result["rows"] if row["role"] == "ours"}
+    cells, order = {}, []
+    for row in result["rows"]:
+        if row["role"] != role or "ratio" not in row or row["part"] == "backward":
+            continue
+        sizes = f"N {row['length']}, d{row['head_dim']}, {row['q_heads']} heads"
+        forced = f", {row['isa']}" if row.get("isa") else ""
+        line = (f"{row['title']}, {sizes}{forced}", row["contender"])
+        if line not in cells:
+            order.append(line)
+        place = (row["dtype"], row["part"])
+        cells.setdefault(line, {})[place] = cell(row, ours[_place(row)])
+    return [
+        f"| {' | '.join(line)} | {' | '.join(cells[line].get(c, '') for c in COLUMNS)} |"
+        for line in order
+    ]
+
+
+def _place(row: dict) -> tuple:
+    return tuple(part for part in record.key(row | {"contender": ""}))
+
+
+def _speed_up(row: dict, ours: dict) -> str:
+    ratio, low, high = row["ratio"]
+    return f"{ratio:.2f} ({low:.2f} to {high:.2f}), {ours['ms'][0]:.4g} ms"
+
+
+def _price(row: dict, ours: dict) -> str:
+    ratio, low, high = row["ratio"]
+    return f"{1 / ratio:.2f} ({1 / high:.2f} to {1 / low:.2f})"
+
+
+def section() -> str:
+    """All committed runs, with the marks around them."""
+    runs = [markdown(record.load(path)) for path in committed()]
+    return "\n\n".join([BEGIN, *runs, END])
+
+
+def shown() -> str:
+    """What README.md has between its marks, the marks included."""
+    text = README.read_text(encoding="utf-8")
+    start, stop = text.find(BEGIN), text.find(END)
+    if start < 0 or stop < start:
+        raise SystemExit(f"README.md lacks the lines {BEGIN!r} and {END!r}")
+    return text[start : stop + len(END)]
+
+
+def write() -> None:
+    text = README.read_text(encoding="utf-8")
+    pathlib.Path(README).write_text(text.replace(shown(), section()), encoding="utf-8")

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What bench/ measures is what it says: work is counted right, and everybody computes the truth."""
+
+import pytest
+import torch
+
+from bench import truth, visible_pairs, work
+from bench.contenders.base import Absent, ours
+from bench.measure import Job, Options, measure
+from bench.prepared import Prepared
+from bench_shapes import EVERY, label, tiny
+from longattn import reference
+from longattn.masks import Causal, Groups, Window
+
+QUICK = Options(repeats=2, seconds=0.01)
+LENGTHS = (1, 2, 31, 64, 100)
+
+
+def counted(mask, length) -> int:
+    position = torch.arange(length)
+    return int(reference.visible(mask, position, position).sum())
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_pairs_are_those_that_the_masks_show(length):
+    assert visible_pairs.causal_pairs(length) == counted(Causal(), length)
+    for window in (1, 7, 64, 200):
+        for sinks in (0, 1, 5, 90, 300):
+            mask = Window(window, sink_tokens=sinks)
+            assert visible_pairs.lambda_pairs(length, window, sinks) == counted(mask, length)
+    for size, shift in ((1, 0), (8, 0), (8, 4), (7, 3), (300, 150)):
+        mask = Groups(size, shift=shift)
+        assert visible_pairs.group_pairs(length, size, shift) == counted(mask, length)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("segment_length, rate", [(16, 1), (16, 4), (33, 5), (300, 3)])
+def test_dilated_pairs_are_those_of_the_reference(length, segment_length, rate):
+    position, heads = torch.arange(length), 7
+    expected = sum(
+        int(reference.dense._dilated(segment_length, rate, h % rate, True, position, position).sum())
+        for h in range(heads)
+    )
+    assert visible_pairs.dilated_pairs(length, segment_length, rate, heads) == expected
+
+
+def test_work_is_counted_by_hand():
+    case = tiny("window", length=10, window=3, q_heads=2, kv_heads=1, head_dim=4, batch=3)
+    pairs = 3 * 2 * (1 + 2 + 8 * 3)
+    assert case.visible_pairs() == pairs
+    assert work.operations(case, "forward") == 2 * 2 * 4 * pairs
+    assert work.operations(case, "backward") == 5 * 2 * 4 * pairs
+    q, k = 3 * 10 * 2 * 4 * 4, 3 * 10 * 1 * 4 * 4  # bytes
+    lse = 3 * 2 * 10 * 4
+    assert work.bytes_moved(case, "forward") == q + 2 * k + q + lse
+    # Reads q, k, v, out, dout, lse; writes dq, dk, dv.
+    assert work.bytes_moved(case, "backward") == (q + 2 * k + q + q + lse) + (q + 2 * k)
+    rotary = tiny("rotary", length=10, q_heads=2, kv_heads=1, head_dim=4)
+    assert work.operations(rotary, "both") == 0
+    assert work.bytes_moved(rotary, "forward") == 2 * 10 * 3 * 4 * 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name, settings", EVERY, ids=label)
+def test_ours_and_every_rival_are_right(name, settings, dtype):
+    case = tiny(name, dtype=dtype, **settings)
+    inputs = case.inputs()
+    exact = truth.truth_of(case, inputs, 0)
+    rivals = [one for one in case.rivals() if not one.baseline and "compiled" not in one.name]
+    present = []
+    for contender in (ours("longattn", case.ours()), *rivals):
+        try:
+            prepared = Prepared(contender, inputs, exact.gradients)
+        except Absent as reason:
+            assert str(reason)
+            continue
+        present.append(contender.name)
+        errors = truth.output_errors(prepared, exact)
+        if not contender.name.endswith("mask") or dtype == "float32":
+            errors |= truth.gradient_errors(prepared, exact)
+        assert truth.wrong(errors, case.tolerance()) is None, contender.name
+    assert present[0] == "longattn"
+
+
+@pytest.mark.parametrize("name", ["dense", "sinks", "rerope", "lm_infinite", "scores"])
+def test_grouped_heads_are_right(name):
+    case = tiny(name, kv_heads=2, batch=2)
+    rows = measure(Job(case, ("both",), None if name == "scores" else ()), QUICK)
+    wrong = [row for row in rows if str(row.get("not_timed")).startswith("wrong")]
+    assert rows and not wrong
+    assert all(row["kv_heads"] == 2 for row in rows)
+
+
+@pytest.mark.parametrize("length", [1, 5, 8, 9, 23, 24, 25, 26, 1000])
+def test_sampled_rows_lie_in_the_case_and_do_not_overlap(length):
+    blocks = tiny("dense", length=length).blocks()
+    rows = [row for start, stop in blocks for row in range(start, stop)]
+    assert rows == sorted(set(rows))
+    assert rows[0] == 0 and rows[-1] == length - 1
+
+
+def test_truth_of_sampled_rows_is_that_of_the_whole():
+    """The gradient of the output is zero elsewhere: dk and dv of the whole sequence."""
+    case = tiny("sinks", length=90, dtype="float64")
+    sampled = truth.truth_of(case, case.inputs(), 0)
+    q, k, v = (x.requires_grad_() for x in case.inputs())
+    mask = Window(case.window, sink_tokens=case.sink_tokens)
+    out = reference.attention(q, k, v, mask)
+    expected = torch.autograd.grad(out, (q, k, v), sampled.gradients)
+    torch.testing.assert_close(tuple(sampled.input_gradients.values()), expected)
+    rows = torch.cat([out[:, start:stop] for start, stop in sampled.blocks], 1)
+    torch.testing.assert_close(sampled.outputs["out"], rows)
+
+
+def test_rows_tell_everything_about_a_case():
+    rows = measure(Job(tiny("sinks")), QUICK)
+    ours_rows = [row for row in rows if row["role"] == "ours"]
+    assert [row["part"] for row in ours_rows] == ["forward", "backward", "both"]
+    for row in rows:
+        assert row["parameters"] == {"window": 40, "sink_tokens": 5}
+        if "ms" not in row:
+            assert row["not_timed"]
+            continue
+        median, low, high = row["ms"]
+        assert 0 < low <= median <= high
+        assert row["gflops"] > 0 and row["matmul_share"] > 0
+        assert ("ratio" in row) == (row["role"] != "ours")
+    assert {"chunked SDPA loop", "dense: torch SDPA"} <= {
+        row["contender"] for row in rows if "ratio" in row
+    }

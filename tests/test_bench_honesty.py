@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Whoever is wrong is not timed, whoever is absent says why, and clocks are read in turn."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import longattn
+from bench import run, timing
+from bench.cases.dense import Dense
+from bench.contenders.base import Absent, Contender, imported, ours, square_fits
+from bench.measure import Job, Options, measure
+from bench_shapes import tiny
+
+QUICK = Options(repeats=2, seconds=0.01)
+
+
+def window_of_31(q, k, v):
+    """One key less than it should be."""
+    return longattn.attention(q, k, v, longattn.Window(31))
+
+
+def right_but_for_dv(q, k, v):
+    out = longattn.attention(q, k, v, longattn.Window(32))
+    return out + v.sum() * 0 + (v * 1e-2 - (v * 1e-2).detach()) if v.requires_grad else out
+
+
+def not_a_number(q, k, v):
+    return longattn.attention(q, k, v, longattn.Window(32)) * float("nan")
+
+
+def no_backward(q, k, v):
+    if q.requires_grad:
+        raise NotImplementedError("this one has no backward pass")
+    return longattn.attention(q, k, v, longattn.Window(32))
+
+
+def gone():
+    raise Absent("it has left")
+
+
+def broken():
+    raise OSError("libgone.so: cannot open shared object file")
+
+
+@dataclasses.dataclass(frozen=True)
+class Windowed(Dense):
+    """A window of 32 keys beside strange rivals."""
+
+    def ours(self):
+        return lambda q, k, v: longattn.attention(q, k, v, longattn.Window(32))
+
+    def reference(self):
+        mask = longattn.Window(32)
+        return lambda *qkv, **start: longattn.reference.attention(*qkv, mask, **start)
+
+    def rivals(self):
+        functions = (window_of_31, right_but_for_dv, not_a_number, no_backward)
+        strange = [ours(function.__name__, function) for function in functions]
+        return (*strange, Contender("gone", gone), Contender("broken", broken))
+
+
+@pytest.fixture(scope="module")
+def rows():
+    case = Windowed(length=128, q_heads=2, head_dim=16)
+    found = measure(Job(case), QUICK)
+    return {(row["contender"], row["part"]): row for row in found}
+
+
+@pytest.mark.parametrize("part", ["forward", "backward", "both"])
+@pytest.mark.parametrize("name", ["window_of_31", "not_a_number"])
+def test_a_wrong_contender_is_reported_wrong_and_not_timed(rows, name, part):
+    row = rows[name, part]
+    assert row["not_timed"].startswith("wrong: out differs")
+    assert "ms" not in row and "ratio" not in row
+
+
+def test_wrong_gradients_are_not_timed_either(rows):
+    assert "ms" in rows["right_but_for_dv", "forward"]
+    assert rows["right_but_for_dv", "both"]["not_timed"].startswith("wrong: dv differs")
+
+
+def test_who_has_no_backward_is_timed_forward(rows):
+    assert rows["no_backward", "forward"]["ratio"][0] > 0
+    assert "this one has no backward pass" in rows["no_backward", "both"]["not_timed"]
+
+
+def test_who_is_absent_says_why(rows):
+    assert rows["gone", "forward"]["not_timed"] == "it has left"
+    assert rows["broken", "forward"]["not_timed"].startswith("OSError: libgone.so")
+
+
+def test_longattn_itself_is_compared(monkeypatch, tmp_path):
+    case = Windowed(length=128, q_heads=2, head_dim=16)
+    wrong = dataclasses.replace(case)
+    monkeypatch.setattr(Windowed, "ours", lambda self: window_of_31)
+    one = run.Run({}, tmp_path / "run.json")
+    one.measure([Job(wrong, ("forward",), ())], QUICK)
+    assert len(one.wrong()) == 1 and "out differs" in one.wrong()[0]
+    assert (tmp_path / "run.json").exists()
+
+
+def test_an_error_of_longattn_is_no_absence(monkeypatch):
+    def fails(q, k, v):
+        raise RuntimeError("this must be seen")
+
+    monkeypatch.setattr(Windowed, "ours", lambda self: fails)
+    with pytest.raises(RuntimeError, match="this must be seen"):
+        measure(Job(Windowed(length=16), ("forward",), ()), QUICK)
+
+
+def test_packages_that_are_not_there_say_so():
+    with pytest.raises(Absent, match="no_such_package is not installed"):
+        imported("no_such_package.deep")
+
+
+def test_matrices_that_do_not_fit_are_not_tried():
+    with pytest.raises(Absent, match="GiB"):
+        square_fits(tiny("dense", length=2**22), 3)
+
+
+def test_contenders_run_in_turn_and_the_order_turns_around():
+    order = []
+
+    def sampler(name):
+        def sample():
+            order.append(name)
+            return {"forward": 1.0}
+
+        return sample
+
+    samples = timing.interleave({name: sampler(name) for name in "abc"}, 3, 10.0)
+    assert "".join(order) == "abccbaabc"
+    assert [len(found) for found in samples.values()] == [3, 3, 3]
+
+
+def test_slow_contenders_run_fewer_rounds(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+
+    def slow():
+        now[0] += 10.0
+        return {"forward": 10.0}
+
+    samples = timing.interleave({"slow": slow, "quick": lambda: {"forward": 1.0}}, 5, 3.0)
+    assert samples["slow"] == [{"forward": 10.0}] * 2 + [None] * 3
+    ratio, rounds = timing.ratios(samples["slow"], samples["quick"], "forward")
+    assert (ratio, rounds) == ((10.0, 10.0, 10.0), 2)
+
+
+def test_ratios_are_those_of_one_round():
+    base = [{"both": 1.0}, {"both": 2.0}, {"both": 4.0}]
+    other = [{"both": 3.0}, {"both": 6.0}, {"both": 16.0}]
+    assert timing.ratios(other, base, "both") == ((3.0, 3.0, 4.0), 3)
+
+
+def test_short_calls_are_repeated():
+    calls = []
+
+    def sample():
+        calls.append(1)
+        return {"forward": 2.0 * len(calls)}
+
+    mean = timing.repeated(sample, timing.LEAST_SECONDS / 4)
+    assert mean() == {"forward": (2 + 4 + 6 + 8) / 4}
+    assert timing.repeated(sample, 1.0) is sample
+
+
+def test_threads_are_what_they_were():
+    before = torch.get_num_threads()
+    measure(Job(tiny("threads"), ("forward",)), QUICK)
+    assert torch.get_num_threads() == before
