@@ -25,6 +25,7 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
 
 
 def add_pattern(parser: argparse.ArgumentParser, case_class) -> None:
+    add_measuring(parser)
     defaults = {field.name: field.default for field in dataclasses.fields(case_class)}
     add = parser.add_argument
     add("--lengths", type=positive, nargs="+", default=[defaults["length"]])
@@ -37,7 +38,8 @@ def add_pattern(parser: argparse.ArgumentParser, case_class) -> None:
     add("--device", default="cpu", choices=["cpu", "cuda"])
     add("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     add("--rivals", nargs="+", metavar="WORD", help="those whose names hold a word; default: all")
-    add("--threads", type=positive, default=1, help="default 1; more are timed by the wall clock")
+    add("--threads", type=positive, default=defaults.get("threads", 1),
+        help="default %(default)s; more than one are timed by the wall clock")  # fmt: skip
     hints = typing.get_type_hints(case_class)
     for name, default in defaults.items():
         if name == "kind":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One contender of one case: whether it takes part in inference and in training, and what it holds."""
+"""One contender of one case: whether it takes part in inference and in training."""
 
 from __future__ import annotations
 

@@ -46,6 +46,11 @@ class Run:
         if self.path:
             record.save(self.result, self.path)
 
+    def small_call(self) -> None:
+        self.result["small_call"] = small_call.overhead()
+        print(small_call.text_of(self.result["small_call"]), flush=True)
+        self.save()
+
     def measure(self, jobs: list, options: Options) -> None:
         with tqdm(total=len(jobs), unit="case", file=sys.stderr) as progress:
             for job in jobs:
@@ -63,7 +68,7 @@ class Run:
                 progress.update()
 
     def scaling(self, dtypes, options: Options, patterns=None) -> None:
-        known = [name for name in (*scaling.LINEAR, "dense") if name in standard.PATTERNS]
+        known = (*scaling.LINEAR, "dense")
         studies = [(name, dtype) for name in patterns or known for dtype in dtypes]
         with tqdm(total=len(studies), unit="study", file=sys.stderr) as progress:
             for name, dtype in studies:
@@ -82,8 +87,7 @@ class Run:
 
 def standard_run(options: Options, settings: dict, path) -> Run:
     run = Run(settings, path)
-    run.result["small_call"] = small_call.overhead()
-    print(small_call.text_of(run.result["small_call"]))
+    run.small_call()
     run.measure(standard.standard_jobs(), options)
     for isa in standard.forced_jobs():
         rows = forced(isa, settings)

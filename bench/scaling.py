@@ -36,7 +36,9 @@ def exponent(lengths, values) -> float:
     return covariance / sum((x - mean_x) ** 2 for x in xs)
 
 
-def study(pattern: str, dtype: str, options: Options, lengths=None, tell: Callable = nobody) -> list:
+def study(
+    pattern: str, dtype: str, options: Options, lengths=None, tell: Callable = nobody
+) -> list:
     """Rows for forward and for both: times, peaks and exponents over the lengths, which are run in
     turn."""
     if lengths is None:
@@ -52,9 +54,7 @@ def study(pattern: str, dtype: str, options: Options, lengths=None, tell: Callab
             entrant.warm(name, case.device)
         samples = timing.interleave(
             {
-                case.length: timing.repeated(
-                    one.sampler(name, options.clock), one.seconds[name]
-                )
+                case.length: timing.repeated(one.sampler(name, options.clock), one.seconds[name])
                 for case, one in zip(cases, entrants)
             },
             options.repeats,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The standard set of a CPU: what README, the report and the goals are made of.
 
-Contenders that are slow and that no goal names are left out: the subcommand of a pattern has all."""
+Slow contenders that no goal names are left out: the command of a pattern has all of them."""
 
 from __future__ import annotations
 
@@ -44,12 +44,11 @@ def standard_jobs() -> list:
             *(_job("scores", PARTS, (PLAIN,), dtype, kind=kind) for kind in Scores.KINDS),
             _job("threads", PARTS, (ONE,), dtype),
         ]
-    return [job for job in jobs if job is not None]
+    return jobs
 
 
 def _job(pattern, parts, rivals, dtype, **settings):
-    known = PATTERNS.get(pattern)
-    return known and Job(known(dtype=dtype, **settings), parts, rivals)
+    return Job(PATTERNS[pattern](dtype=dtype, **settings), parts, rivals)
 
 
 def forced_jobs() -> dict:

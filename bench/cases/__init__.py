@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What is measured: a frozen value for each case, a class for each pattern."""
 
-import longattn
 from bench.cases.base import Case
 from bench.cases.dense import Dense
 from bench.cases.dilated import Dilated
@@ -13,7 +12,6 @@ from bench.cases.two_bands import LmInfinite, ReRope
 from bench.cases.window import Sinks, Window
 from bench.visible_pairs import causal_pairs, lambda_pairs
 
-WAITING = {"lm_infinite": "lm_infinite_attention"}
 PATTERNS = {
     case.pattern: case
     for case in (
@@ -29,8 +27,8 @@ PATTERNS = {
         Rotary,
         Threads,
     )
-    if hasattr(longattn, WAITING.get(case.pattern, "attention"))
 }
+
 __all__ = [
     "PATTERNS",
     "Biases",

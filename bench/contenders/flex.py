@@ -34,7 +34,7 @@ def flex(case, visible, score=None, name=FLEX) -> Contender:
                 return score(value, head, query, key)
 
             keywords["score_mod"] = score_mod
-        torch.compiler.reset()  # else a limit on recompilations is met, and it runs uncompiled
+        torch.compiler.reset()  # else a limit on compilations is met, and it runs uncompiled
         compiled = torch.compile(flex_attention, fullgraph=True, dynamic=False)
         call = functools.partial(compiled, **keywords)
         return lambda q, k, v, *_: call(q, k, v)

@@ -52,7 +52,11 @@ def _branch(q, k, v, segment_length, rate):
     def scatter(x, empty):
         rows = x.unflatten(0, (batch, -1)).transpose(1, 2)
         full = empty.index_copy(1, kept, rows)  # [batch, heads * rate, segments, rows, ...]
-        return full.unflatten(1, (heads, rate)).movedim(2, 4).reshape(batch, heads, length, *x.shape[3:])
+        return (
+            full.unflatten(1, (heads, rate))
+            .movedim(2, 4)
+            .reshape(batch, heads, length, *x.shape[3:])
+        )
 
     out, lse = _flash(gather(q), gather(k), gather(v))
     by_offset = (batch, heads * rate, shape[2], shape[3])

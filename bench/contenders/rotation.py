@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Rotary embeddings as Hugging Face's models write them, and what else a rotation can be measured by.
+"""Rotary embeddings as Hugging Face's models write them, and a copy as their yardstick.
 
 Tensors are [batch, heads, length, dim]. In float64 the same code is the truth."""
 

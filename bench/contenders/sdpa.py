@@ -14,9 +14,7 @@ SDPA = "torch SDPA"  # on a CPU: its flash kernel
 def attend(q, k, v, **keywords):
     """SDPA for grouped heads as well."""
     grouped = q.shape[1] != k.shape[1]
-    return torch.nn.functional.scaled_dot_product_attention(
-        q, k, v, enable_gqa=grouped, **keywords
-    )
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=grouped, **keywords)
 
 
 def dense_causal(q, k, v):
@@ -33,7 +31,9 @@ def causal_backends(case, *, baseline=False) -> tuple:
         f"{SDPA}, math": SDPBackend.MATH,
     }
     return tuple(
-        Contender(name, lambda name=name, kernel=kernel: _forced(case, name, kernel), True, baseline)
+        Contender(
+            name, lambda name=name, kernel=kernel: _forced(case, name, kernel), True, baseline
+        )
         for name, kernel in kernels.items()
     )
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """ReRoPE and LM-Infinite as their authors' code computes them: two matrices of scores, one of each
-rotation, and a choice between them. Tensors are [batch, heads, length, dim]; float64 is the truth."""
+rotation, and a choice between them. Tensors are [batch, heads, length, dim].
+
+In float64 the same code is the truth."""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ def rerope(q, k, v, rope, window, leak, start=0):
 
 
 def lm_infinite(q, k, v, rope, window, sink_tokens, ceiling, start=0):
-    """The last `window` keys, and the first sink_tokens at the distance `ceiling` (None: theirs)."""
+    """The last `window` keys, and the first sink_tokens at the distance ceiling (None: theirs)."""
     i = start + torch.arange(q.shape[2], device=q.device)
     j = torch.arange(k.shape[2], device=q.device)
     return _lambda_rows(q, k, v, rope, window, sink_tokens, ceiling, i, j)

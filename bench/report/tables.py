@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Rows of a run as Markdown tables."""
+
+from __future__ import annotations
+
+from bench import goals
+
+
+def table(header: list, rows: list) -> str:
+    """The first column to the left, numbers to the right."""
+    numbers = [
+        all(_is_number(row[column]) for row in rows if row[column]) for column in range(len(header))
+    ]
+    lines = [
+        "| " + " | ".join(header) + " |",
+        "|" + "|".join("--:" if number else "---" for number in numbers) + "|",
+    ]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _is_number(cell: str) -> bool:
+    return cell.lstrip("+-≈ ")[:1].isdigit()
+
+
+def sizes(row: dict) -> str:
+    """What differs between the rows of a pattern."""
+    heads = f"{row['q_heads']}"
+    if row["kv_heads"] != row["q_heads"]:
+        heads += f"/{row['kv_heads']}"
+    batch = "" if row["batch"] == 1 else f", batch {row['batch']}"
+    forced = f", {row['isa']}" if row.get("isa") else ""
+    return f"{row['dtype']} d{row['head_dim']}, N {row['length']}, {heads} heads{batch}{forced}"
+
+
+def patterns(rows: list) -> list:
+    """(title, table of everybody who was timed, {contender: why not}) in the order of the run."""
+    titles = list(dict.fromkeys(row["title"] for row in rows))
+    found = []
+    for title in titles:
+        own = [row for row in rows if row["title"] == title]
+        absent = {row["contender"]: row["not_timed"] for row in own if "not_timed" in row}
+        timed = [row for row in own if "ms" in row]
+        found.append((title, _timed(timed), absent))
+    return found
+
+
+def _timed(rows: list) -> str:
+    header = [
+        "sizes", "part", "contender", "ms (spread)", "GFLOP/s", "of matmul", "GB/s", "of copy",
+        "peak MiB", "temporaries", "time / longattn's (spread)",
+    ]  # fmt: skip
+    return table(header, [_cells(row) for row in rows]) if rows else "Nobody was timed."
+
+
+def _cells(row: dict) -> list:
+    def share(name):
+        return f"{row[name]:.0%}" if name in row else ""
+
+    def number(name):
+        return f"{row[name]:.1f}" if name in row else ""
+
+    return [
+        sizes(row),
+        row["part"],
+        f"**{row['contender']}**" if row["role"] == "ours" else row["contender"],
+        spread(row["ms"], ".4g"),
+        number("gflops"),
+        share("matmul_share"),
+        number("gbs"),
+        share("copy_share"),
+        number("peak_mib"),
+        number("temporaries_mib"),
+        spread(row["ratio"], ".2f") if "ratio" in row else "",
+    ]
+
+
+def spread(values, form: str) -> str:
+    median, low, high = values
+    if low == high:
+        return f"{median:{form}}"
+    return f"{median:{form}} ({low:{form}} to {high:{form}})"
+
+
+def goals_table(result: dict) -> str:
+    rows = [
+        [one.work, one.against, one.goal, goals.text_of(one), goals.answer(one)]
+        for one in goals.verdicts(result)
+    ]
+    return table(["work", "against", "goal", "value [spread]", ""], rows)
+
+
+def errors_table(rows: list) -> str:
+    """A line for each case and tensor; ours, then the rivals."""
+    lines = {}
+    for row in rows:
+        line = (row["title"], row["dtype"], row["tensor"])
+        lines.setdefault(line, []).append(row)
+    cells = []
+    for (title, dtype, tensor), own in lines.items():
+        ours = next((row for row in own if row["contender"] == "longattn"), None)
+        rivals = [row for row in own if row["contender"] != "longattn"]
+        told = "; ".join(f"{row['contender']} {_error(row)}" for row in rivals)
+        cells.append([title, dtype, tensor, _error(ours) if ours else "", told])
+    return table(["case", "dtype", "tensor", "longattn, largest / rms", "rivals"], cells)
+
+
+def _error(row: dict) -> str:
+    return f"{row['largest']:.1e} / {row['rms']:.1e}"
+
+
+def scaling_table(rows: list) -> str:
+    cells = [
+        [
+            row["title"],
+            row["dtype"],
+            row["part"],
+            f"{row['lengths'][0]} to {row['lengths'][-1]}",
+            f"{row['time_exponent']:.3f}",
+            f"{row['memory_exponent']:.3f}" if "memory_exponent" in row else "",
+        ]
+        for row in rows
+    ]
+    return table(["case", "dtype", "part", "lengths", "time ~ N^", "memory ~ N^"], cells)
+
+
+def losses(result: dict) -> list:
+    """Sentences: rivals that are faster or more exact, goals that are missed, costs above one."""
+    return _slower(result["rows"]) + _less_exact(result.get("errors", [])) + _missed(result)
+
+
+def _slower(rows: list) -> list:
+    found = []
+    for row in rows:
+        if row["role"] != "rival" or "ratio" not in row or row["ratio"][0] >= 1:
+            continue
+        sure = "" if row["ratio"][2] < 1 else " (but not in every round)"
+        found.append(
+            f"{row['title']}, {row['part']}, {sizes(row)}: {row['contender']} takes "
+            f"{spread(row['ratio'], '.2f')} of longattn's time{sure}"
+        )
+    return found
+
+
+def _less_exact(rows: list) -> list:
+    """Where our error is more than twice that of the least exact rival."""
+    best = {}
+    for row in rows:
+        if row["contender"] != "longattn":
+            line = (row["title"], row["dtype"], row["tensor"])
+            best[line] = max(best.get(line, 0.0), row["rms"])
+    found = []
+    for row in rows:
+        rival = best.get((row["title"], row["dtype"], row["tensor"]))
+        if row["contender"] == "longattn" and rival and row["rms"] > 2 * rival:
+            found.append(
+                f"{row['title']}, {row['dtype']}: the rms error of {row['tensor']} is "
+                f"{row['rms']:.1e}, that of every rival at most {rival:.1e}"
+            )
+    return found
+
+
+def _missed(result: dict) -> list:
+    return [
+        f"goal missed: {one.work} against {one.against}: {one.goal} was asked, "
+        f"{goals.text_of(one)} is reached"
+        for one in goals.verdicts(result)
+        if one.met is False
+    ]
