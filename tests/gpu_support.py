@@ -2,12 +2,15 @@
 """What the tests on a GPU share: whether they can run, tensors that move with their gaps, and a
 reference for lengths whose score matrix would be too large."""
 
+import dataclasses
+
 import pytest
 import torch
 
 import comparison
 import inputs
 from longattn import backends
+from longattn.biases import Bias
 
 DEVICE = "cuda"
 GIB = 2**30
@@ -62,15 +65,22 @@ class FromGpu(torch.autograd.Function):
         return replica(gradient, DEVICE)
 
 
-def on_gpu(function):
-    """`function` of tensors on the CPU, computed on the GPU."""
+def moved(value, by=lambda tensor: tensor.to(DEVICE)):
+    """An argument on the GPU: a tensor, a bias that holds tensors, or what has no place."""
+    if isinstance(value, torch.Tensor):
+        return by(value)
+    if isinstance(value, Bias):
+        held = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return dataclasses.replace(value, **{name: moved(x, by) for name, x in held.items()})
+    return value
 
-    def call(*tensors, **arguments):
-        moved = {
-            name: value.to(DEVICE) if isinstance(value, torch.Tensor) else value
-            for name, value in arguments.items()
-        }
-        results = function(*map(ToGpu.apply, tensors), **moved)
+
+def on_gpu(function):
+    """`function` of tensors on the CPU, computed on the GPU; gradients find their way back."""
+
+    def call(*values, **arguments):
+        arguments = {name: moved(value) for name, value in arguments.items()}
+        results = function(*(moved(value, ToGpu.apply) for value in values), **arguments)
         if isinstance(results, torch.Tensor):
             return FromGpu.apply(results)
         return tuple(map(FromGpu.apply, results))
@@ -90,6 +100,19 @@ def random_qkv(q_len, q_heads, kv_heads, head_dim, dtype=torch.bfloat16, kv_len=
     shapes = [(1, q_len, q_heads, head_dim), *[(1, kv_len, kv_heads, head_dim)] * 2]
     tensors = [random(*shape, dtype=dtype, seed=i) for i, shape in enumerate(shapes)]
     return [tensor.requires_grad_() for tensor in tensors]
+
+
+def captured(call):
+    """A graph of call(), and the tensors that a replay fills."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = call()
+    return graph, results
 
 
 def in_chunks(theirs, tensors, dtype, d_out, d_lse, chunk=1024) -> comparison.Results:

@@ -71,6 +71,17 @@ def test_more_than_2_31_elements():
     comparison.check(actual, [expected(torch.bfloat16)], expected(torch.float64), tails)
 
 
+def test_one_head_and_64k_rows_with_sinks():
+    """All queries of a tile of sinks are cut into slices, or it would keep one block busy alone."""
+    mask = Window(1024, sink_tokens=64)
+    gpu_support.compare_in_chunks(
+        lambda *qkv, **arguments: longattn.attention(*qkv, mask, **arguments),
+        lambda *qkv, **arguments: reference.attention(*qkv, mask, **arguments),
+        gpu_support.random_qkv(65536, 1, 1, 64),
+        "64k rows",
+    )
+
+
 def peak_bytes(call) -> int:
     """The most memory that torch held during the call, beyond what it held before."""
     torch.cuda.synchronize()
@@ -117,3 +128,19 @@ def test_memory_grows_with_the_length(function):
     assert short[1] <= 12 * element_bytes + GIB // 16
     for one, two in zip(short, long):
         assert two <= 2.1 * one
+
+
+def test_memory_of_packed_sequences_with_sinks():
+    """It follows the rows, however many sequences they form."""
+    sequences, length = 512, 128
+    total, heads, dim = sequences * length, 4, 64
+    tensors = [tensor.detach()[0].requires_grad_() for tensor in
+               gpu_support.random_qkv(total, heads, heads, dim)]  # fmt: skip
+    ends = torch.arange(sequences + 1, device=gpu_support.DEVICE, dtype=torch.int32) * length
+    arguments = dict(cu_seqlens_q=ends, cu_seqlens_k=ends)
+    out = longattn.attention(*tensors, Window(64, sink_tokens=4), **arguments)
+    d_out = torch.ones_like(out)
+    element_bytes = total * heads * dim * 2
+    peak = peak_bytes(lambda: torch.autograd.grad(out, tensors, d_out))
+    print(f"{peak} bytes, {peak / element_bytes:.1f} times a tensor")
+    assert peak <= 14 * element_bytes + GIB // 16

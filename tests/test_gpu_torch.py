@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The CUDA engine as a citizen of torch on a GPU: streams, graphs, compile, autocast, errors."""
 
+import contextlib
+
 import pytest
 import torch
 
 import gpu_support
 import inputs
 import longattn
-from gpu_support import DEVICE
+from gpu_support import DEVICE, captured
 from longattn.masks import Causal, Window
 
 pytestmark = gpu_support.marks
@@ -88,19 +90,6 @@ def test_nothing_waits_for_the_gpu(function):
         torch.cuda.set_sync_debug_mode("default")
 
 
-def captured(call):
-    """A graph of call(), and the tensors that a replay fills."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        call()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        results = call()
-    return graph, results
-
-
 def overwrite(tensors, values):
     with torch.no_grad():
         for tensor, value in zip(tensors, values):
@@ -170,6 +159,74 @@ def test_nan_in_a_packed_neighbour_stays_there():
         ours, expected = (t.mT if t.dim() == 2 else t for t in (ours, expected))  # lse
         assert torch.equal(ours[:130], expected[:130]) and torch.equal(ours[200:], expected[200:])
         assert ours[130:200].isnan().any()
+
+
+# What a GPU does not forgive
+
+
+def test_a_contiguous_gradient_at_an_odd_address():
+    tensors = small()
+    out = windowed(*tensors)
+    expected = torch.autograd.grad(out, tensors, torch.ones_like(out), retain_graph=True)
+    odd = torch.ones(out.numel() + 1, dtype=out.dtype, device=DEVICE)[1:].view(out.shape)
+    assert odd.is_contiguous() and odd.data_ptr() % 16
+    assert_same(torch.autograd.grad(out, tensors, odd), expected)
+
+
+def test_strides_of_dimensions_of_length_one_do_not_matter():
+    q, k, v = (gpu_support.random(1, rows, 4, 64, seed=rows) for rows in (70, 1, 1))
+    expected = longattn.attention(q, k, v, Causal())
+    strange = gpu_support.random(700).as_strided(k.shape, (400, 131, 64, 1)).copy_(k)
+    assert_same([longattn.attention(q, strange, v, Causal())], [expected])
+
+
+def test_nan_gradients_of_rows_that_see_nothing_stay_there():
+    tensors = gpu_support.random_qkv(70, 4, 2, 64, kv_len=40)  # the first 30 queries see nothing
+    out = longattn.attention(*tensors, Causal())
+    clean, dirty = torch.ones_like(out), torch.ones_like(out)
+    dirty[:, :30] = float("nan")
+    expected = torch.autograd.grad(out, tensors, clean, retain_graph=True)
+    assert_same(torch.autograd.grad(out, tensors, dirty), expected)
+
+
+@pytest.mark.parametrize("borders", [[0], [0, 5, 9]], ids=str)
+def test_rows_of_no_sequence_are_zero(borders):
+    """A total may be padded beyond the last border, which is not read back."""
+    tensors, _ = packed_inputs((700,))
+    found = bits(packed_call(torch.tensor(borders, device=DEVICE)), tensors)
+    out, lse, *gradients = found
+    end = borders[-1]
+    assert not out[end:].any() and (lse[:, end:] == -torch.inf).all()
+    assert lse[:, :end].isfinite().all()
+    for gradient in gradients:
+        assert gradient[:end].isfinite().all() and not gradient[end:].any()
+
+
+@contextlib.contextmanager
+def no_memory_left():
+    """Of this process alone: other tests on the GPU do not notice."""
+    torch.cuda.empty_cache()
+    _, total = torch.cuda.mem_get_info()
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**20) / total)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_out_of_memory_is_torch_s_error_and_leaves_the_process_usable():
+    tensors = small()
+    expected = bits(windowed, tensors)
+    large = gpu_support.random_qkv(2**18, 4, 4, 64)  # 128 MiB each
+    with no_memory_left(), pytest.raises(torch.OutOfMemoryError):
+        windowed(*large)
+    assert_same(bits(windowed, tensors), expected)
+    out = windowed(*large)
+    with no_memory_left(), pytest.raises(torch.OutOfMemoryError):
+        torch.autograd.grad(out, large, out.detach(), retain_graph=True)
+    assert_same(bits(windowed, tensors), expected)
+    gradients = torch.autograd.grad(out, large, out.detach())
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 # torch.compile and autocast
