@@ -13,7 +13,7 @@ set -uo pipefail
 limit_build=110
 limit_machine=30
 limit_small=60     # compute-sanitizer's tools, beside each other
-limit_tests=125    # three sessions, beside each other
+limit_tests=125    # all sessions, beside each other
 limit_timings=100  # alone on the GPU
 limit_profile=35
 
@@ -35,6 +35,7 @@ say() { echo "[${SECONDS}s] $*" | tee -a "$out/summary.log"; }
 # part NAME LIMIT LOG COMMAND...: at most LIMIT seconds, and no more than are left.
 part() {
   local name=$1 limit=$2 log=$out/$3 code
+  local shown=${3/#session_*/tests.log}  # where sessions are put together in the end
   shift 3
   local left=$((seconds_in_all - SECONDS))
   if [ "$left" -lt 10 ]; then
@@ -47,8 +48,8 @@ part() {
   code=$?
   case $code in
     0) say "$name: done" ;;
-    124 | 137) say "$name: stopped after $limit s, see ${log##*/}" ;;
-    *) say "$name: failed with $code, see ${log##*/}" ;;
+    124 | 137) say "$name: stopped after $limit s, see $shown" ;;
+    *) say "$name: failed with $code, see $shown" ;;
   esac
   return "$code"
 }
@@ -68,7 +69,7 @@ part_with() {
 # Tells how the tests went and leaves: with 0 if every part was done.
 finish() {
   say "finished"
-  grep -hE "^=+ .*(passed|failed|skipped|error).* =+$|^(FAILED|ERROR) |^!+ " "$out"/tests_*.log \
+  grep -hE "^=+ .*(passed|failed|skipped|error).* =+$|^(FAILED|ERROR) |^!+ " "$out"/tests*.log \
     2>/dev/null | tee -a "$out/summary.log"
   grep -qE "^\[[0-9]+s\] .*: (failed|stopped|left out)" "$out/summary.log" && exit 1
   exit 0
@@ -135,20 +136,22 @@ for tool in memcheck racecheck; do
 done
 wait
 
-# ---- Tests: three sessions, since most of the time is spent in references on the CPU. Two of them
-# wait for every launch, so that an error names its kernel; in the third tests look at what waits.
-torch_tests=(tests/test_gpu_torch.py tests/test_gpu_large.py tests/test_gpu_variants.py)
-other_tests=()
-for file in tests/test_gpu*.py; do
-  [[ " ${torch_tests[*]} " == *" $file "* ]] || other_tests+=("$file")
+# ---- Tests: a session a file, since most of the time is spent in references on the CPU. But for
+# those that look at what waits, they wait for every launch, so that an error names its kernel.
+mapfile -t files < <(grep -l gpu_support.marks tests/test_gpu*.py)
+for file in "${files[@]}"; do
+  name=$(basename "$file" .py)
+  case $name in
+    test_gpu_torch* | test_gpu_large | test_gpu_variants) blocking=0 ;;
+    *) blocking=1 ;;
+  esac
+  CUDA_LAUNCH_BLOCKING=$blocking part "$name" "$limit_tests" "session_$name.log" \
+    bash -c "tests $file -k 'not emulator'" &
 done
-CUDA_LAUNCH_BLOCKING=1 part "tests: cases" "$limit_tests" tests_cases.log \
-  bash -c 'tests -k "not emulator" "$@"' tests "${other_tests[@]}" &
-CUDA_LAUNCH_BLOCKING=1 part "tests: emulator" "$limit_tests" tests_emulator.log \
-  bash -c 'tests -k emulator "$@"' tests "${other_tests[@]}" &
-part "tests: torch, memory" "$limit_tests" tests_torch.log \
-  bash -c 'tests "$@"' tests "${torch_tests[@]}" &
+CUDA_LAUNCH_BLOCKING=1 part "test_gpu: the emulator agrees" "$limit_tests" tests_emulator.log \
+  bash -c "tests tests/test_gpu.py -k emulator" &
 wait
+cat "$out"/session_*.log >"$out/tests.log" && rm "$out"/session_*.log
 
 part timings "$limit_timings" summary.log "$python" -m bench.gpu --json "$out/timings.json" \
   --seconds $((limit_timings - 25))

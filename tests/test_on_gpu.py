@@ -23,9 +23,14 @@ exit 0
 STAND_INS = {
     "python", "cmake", "nvcc", "nvidia-smi", "cuobjdump", "c++filt", "compute-sanitizer", "ncu",
 }  # fmt: skip
+MARKED = [
+    path.stem for path in sorted((ROOT / "tests").glob("test_*.py"))
+    if re.search("^pytestmark = gpu_support.marks", path.read_text(), re.MULTILINE)
+]  # fmt: skip
+SESSIONS = [*MARKED, "test_gpu: the emulator agrees"]
 PARTS = [
-    "emulator's build", "build", "a GPU that can be used", "memcheck", "racecheck",
-    "tests: cases", "tests: emulator", "tests: torch, memory", "timings", "profile",
+    "emulator's build", "build", "a GPU that can be used", "memcheck", "racecheck", *SESSIONS,
+    "timings", "profile",
 ]  # fmt: skip
 
 
@@ -67,7 +72,7 @@ def test_everything_is_done_in_order(run):
     status, told, calls = run()
     assert status == 0 and told == dict.fromkeys(PARTS, "done")
     order = ["setup.py build_ext", "-m longattn env", "why_not", "--tool memcheck",
-             "-k not emulator", "-m bench.gpu --json", "ncu "]  # fmt: skip
+             "-k emulator", "-m bench.gpu --json", "ncu "]  # fmt: skip
     places = [index(calls, text) for text in order]
     assert places == sorted(places)
     assert len(list(run.out.iterdir())) <= 8  # what some ways to fetch results take
@@ -75,16 +80,11 @@ def test_everything_is_done_in_order(run):
 
 def test_every_test_on_a_gpu_is_run_once(run):
     _, _, calls = run()
-    marked = [
-        path.name for path in (ROOT / "tests").glob("test_*.py")
-        if "gpu_support.marks" in path.read_text() and path != Path(__file__).resolve()
-    ]  # fmt: skip
-    assert len(marked) >= 3
-    for name in marked:
-        sessions = [call for call in calls if f"tests/{name}" in call]
-        assert [bool(re.search("-k (not )?emulator", call)) for call in sessions] in (
-            [False], [True, True],
-        ), name  # fmt: skip
+    assert len(MARKED) >= 8 and all(name.startswith("test_gpu") for name in MARKED)
+    for name in MARKED:
+        sessions = [call for call in calls if f"tests/{name}.py" in call]
+        chosen = sorted(re.search("-k (.*emulator)", call)[1] for call in sessions)
+        assert chosen == (["emulator", "not emulator"] if name == "test_gpu" else ["not emulator"])
 
 
 def test_the_limits_fit_the_time():
@@ -95,13 +95,17 @@ def test_the_limits_fit_the_time():
 
 
 @pytest.mark.parametrize(
-    "fails, part",
-    [("pytest.*not emulator", "tests: cases"), ("memcheck", "memcheck"), ("bench.gpu ", "timings")],
+    "fails, part, log",
+    [
+        ("pytest.*test_gpu_large", "test_gpu_large", "tests.log"),
+        ("memcheck", "memcheck", "memcheck.log"),
+        ("bench.gpu ", "timings", "summary.log"),
+    ],
 )
-def test_a_part_that_fails_does_not_stop_the_others(run, fails, part):
+def test_a_part_that_fails_does_not_stop_the_others(run, fails, part, log):
     status, told, _ = run(FAILS=fails)
-    assert status == 1
-    assert re.fullmatch(r"failed with 3, see \w+\.log", told.pop(part))
+    assert status == 1 and told.pop(part) == f"failed with 3, see {log}"
+    assert "a sentence" in (run.out / log).read_text()
     assert told == {name: "done" for name in PARTS if name != part}
 
 
@@ -114,7 +118,7 @@ def test_without_a_build_or_a_gpu_nothing_else_is_tried(run, fails, left):
     assert not [call for call in calls if "-m pytest" in call or "-m bench" in call]
 
 
-@pytest.mark.parametrize("tool, parts", [("compute-sanitizer", PARTS[3:5]), ("ncu", PARTS[9:])])
+@pytest.mark.parametrize("tool, parts", [("compute-sanitizer", PARTS[3:5]), ("ncu", PARTS[-1:])])
 def test_a_missing_tool_is_told_and_counts(run, tool, parts):
     status, told, _ = run(missing=[tool])
     assert status == 1
