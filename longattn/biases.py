@@ -53,6 +53,15 @@ def default_slopes(heads: int) -> list:
     return slopes + [2.0 ** (-4 * (2 * t + 1) / power) for t in range(heads - power)]
 
 
+def _default_slopes(call: Call) -> torch.Tensor:
+    """The same, made where they are used: a copy from the host would wait for a GPU."""
+    power = 2 ** int(math.log2(call.q_heads))
+    wide = dict(dtype=torch.float64, device=call.device)
+    first = torch.arange(1, power + 1, **wide) * (-8 / power)
+    others = torch.arange(1, 2 * (call.q_heads - power), 2, **wide) * (-4 / power)
+    return torch.cat([first, others]).exp2().to(call.dtype)
+
+
 @dataclass(frozen=True, eq=False)
 class Alibi(Bias):
     """-slope_h |distance| (Press et al. 2021, arXiv 2108.12409).
@@ -80,8 +89,10 @@ class Alibi(Bias):
             raise ValueError(f"window={self.window} needs a distance_ceiling, got None")
 
     def form(self, call: Call) -> Form:
-        slopes = default_slopes(call.q_heads) if self.slopes is None else self.slopes
-        slopes = _per_head("slopes", slopes, call)[:, None]
+        if self.slopes is None:
+            slopes = _default_slopes(call)[:, None]
+        else:
+            slopes = _per_head("slopes", self.slopes, call)[:, None]
         if self.distance_ceiling is None:
             return Form(slopes, LINEAR)
         window = self.distance_ceiling if self.window is None else self.window
@@ -220,15 +231,18 @@ def _sandwich_sums(dim: int, length: int, device) -> torch.Tensor:
 
 
 def _per_head(name: str, values, call: Call) -> torch.Tensor:
-    if not isinstance(values, torch.Tensor):
-        values = torch.tensor(values, dtype=call.dtype, device=call.device)
-    if tuple(values.shape) != (call.q_heads,) or not values.is_floating_point():
+    given = values if isinstance(values, torch.Tensor) else torch.tensor(values, dtype=call.dtype)
+    if tuple(given.shape) != (call.q_heads,) or not given.is_floating_point():
         raise ValueError(
             f"{name} must hold one floating point number for each of the {call.q_heads} heads of "
-            f"q, got shape {tuple(values.shape)} and {values.dtype}"
+            f"q, got shape {tuple(given.shape)} and {given.dtype}"
         )
-    _check_device(name, values, call)
-    return values.to(call.dtype)
+    if given is not values and call.device.type != "cpu":
+        # Filled one by one: a copy from the host would wait for a GPU.
+        place = dict(dtype=call.dtype, device=call.device)
+        return torch.cat([torch.full((1,), float(number), **place) for number in values])
+    _check_device(name, given, call)
+    return given.to(call.dtype)
 
 
 def _check_device(name: str, tensor, call: Call) -> None:

@@ -232,6 +232,18 @@ def test_biases_are_the_published_ones():
     assert round(power.form(one).values[0, 9].item(), 5) == -0.3
 
 
+@pytest.mark.parametrize("heads", [1, 2, 3, 8, 12, 33, 128])
+def test_default_slopes_are_made_on_the_device(heads):
+    expected = torch.tensor(longattn.biases.default_slopes(heads), dtype=torch.float64)
+    call = longattn.biases.Call(heads, 10, torch.float64, torch.device("cpu"))
+    found = longattn.Alibi().form(call).values[:, 0]
+    torch.testing.assert_close(found, expected, rtol=1e-15, atol=0)
+    elsewhere = call._replace(device=torch.device("meta"))
+    for slopes in (None, expected.tolist()):
+        values = longattn.Alibi(slopes).form(elsewhere).values
+        assert values.device.type == "meta" and tuple(values.shape) == (heads, 1)
+
+
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_t5_buckets_are_those_of_transformers(bidirectional):
     t5 = pytest.importorskip(
