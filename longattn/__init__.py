@@ -12,6 +12,7 @@ from longattn.patterns.lambda_shaped import lambda_attention
 from longattn.patterns.lm_infinite import lm_infinite_attention
 from longattn.patterns.rerope import rerope_attention
 from longattn.patterns.shifted import shifted_sparse_attention
+from longattn.patterns.xpos import xpos_attention
 from longattn.rope import RotaryEmbedding
 from longattn.rotary import apply_rotary
 from longattn.version import __version__
@@ -41,4 +42,5 @@ __all__ = [
     "rope",
     "shifted_sparse_attention",
     "sinks",
+    "xpos_attention",
 ]

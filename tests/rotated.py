@@ -13,12 +13,13 @@ from longattn.masks import Causal
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
+YARN = rope.YaRN(8.0, original_max_position_embeddings=64)
 ROPES = {
     "plain": longattn.RotaryEmbedding(32),
     "interleaved": longattn.RotaryEmbedding(32, interleaved=True),
     "partial": longattn.RotaryEmbedding(32, rotary_dim=12),
-    "YaRN": longattn.RotaryEmbedding(32, scaling=rope.YaRN(8.0, original_max_position_embeddings=64)),
-    "partial YaRN": longattn.RotaryEmbedding(32, rotary_dim=20, scaling=rope.YaRN(8.0, original_max_position_embeddings=64)),
+    "YaRN": longattn.RotaryEmbedding(32, scaling=YARN),
+    "partial YaRN": longattn.RotaryEmbedding(32, rotary_dim=20, scaling=YARN),
     "by length": longattn.RotaryEmbedding(
         32, scaling=rope.DynamicNTK(2.0), max_position_embeddings=50
     ),
@@ -73,7 +74,7 @@ def compare(name, case, dtype, rope=ROPES["plain"], slack=0.0, **own) -> compari
     )
 
 
-def with_scores(name, case, own, build, *leaves, softcap=None):
+def with_scores(name, case, own, build, *leaves, softcap=None, rope=ROPES["plain"]):
     """The same in float64 with a bias of learned parameters and sink logits, whose gradients count
     too. `build` makes the bias of `leaves`, the last of which are the sink logits."""
     results = []
@@ -82,7 +83,7 @@ def with_scores(name, case, own, build, *leaves, softcap=None):
         parameters = [leaf.clone().requires_grad_() for leaf in leaves]
         *of_bias, sinks = parameters
         out, lse = getattr(module, name)(
-            *tensors, ROPES["plain"], bias=build(*of_bias), sink_logits=sinks, softcap=softcap,
+            *tensors, rope, bias=build(*of_bias), sink_logits=sinks, softcap=softcap,
             return_lse=True, **inputs.call_arguments(case), **own,
         )  # fmt: skip
         weight = torch.randn(out.shape, generator=inputs.generator("weight"), dtype=out.dtype)

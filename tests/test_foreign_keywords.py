@@ -25,6 +25,9 @@ CALLS = {
     "rerope_attention": lambda **more: longattn.rerope_attention(
         Q, Q, Q, ROPE, window=3, **more
     ),
+    "xpos_attention": lambda **more: longattn.xpos_attention(
+        Q, Q, Q, longattn.RotaryEmbedding.xpos(8), **more
+    ),
     "lm_infinite_attention": lambda **more: longattn.lm_infinite_attention(
         Q, Q, Q, ROPE, window=3, sink_tokens=1, **more
     ),

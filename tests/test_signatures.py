@@ -15,6 +15,7 @@ FUNCTIONS = [
     "shifted_sparse_attention",
     "lm_infinite_attention",
     "rerope_attention",
+    "xpos_attention",
     "merge_partials",
 ]
 PATTERNS = FUNCTIONS[1:-1]
@@ -84,6 +85,6 @@ def test_own_keywords_of_the_patterns():
     assert kinds["dilated_attention"]["causal"] == keyword
     assert kinds["shifted_sparse_attention"]["group_size"] == positional
     assert kinds["shifted_sparse_attention"]["causal"] == keyword
-    for name in ("lm_infinite_attention", "rerope_attention"):
+    for name in ("lm_infinite_attention", "rerope_attention", "xpos_attention"):
         assert kinds[name]["rope"] == positional
         assert kinds[name]["window"] == keyword

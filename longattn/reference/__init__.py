@@ -12,7 +12,11 @@ from longattn.reference.dense import (
     visible,
 )
 from longattn.reference.rotary import apply_rotary
-from longattn.reference.positions import lm_infinite_attention, rerope_attention
+from longattn.reference.positions import (
+    lm_infinite_attention,
+    rerope_attention,
+    xpos_attention,
+)
 
 __all__ = [
     "apply_rotary",
@@ -24,4 +28,5 @@ __all__ = [
     "rerope_attention",
     "shifted_sparse_attention",
     "visible",
+    "xpos_attention",
 ]

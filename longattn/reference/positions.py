@@ -136,6 +136,66 @@ def lm_infinite_attention(
     )
 
 
+def xpos_attention(
+    q,
+    k,
+    v,
+    rope,
+    *,
+    window=None,
+    block=None,
+    causal=True,
+    bias=None,
+    softmax_scale=None,
+    softcap=None,
+    sink_logits=None,
+    q_start=None,
+    k_start=0,
+    cu_seqlens_q=None,
+    cu_seqlens_k=None,
+    return_lse=False,
+    deterministic=None,
+    backend=None,
+):
+    """xPos (Sun et al., arXiv:2212.10554): RoPE whose pairs decay with the distance, each at its own
+    rate. block: a query sees its own block of so many positions and the one before.
+    """
+    if not causal:
+        raise ValueError(f"causal must be True: xPos grows with negative distances, got {causal}")
+
+    def of(value, head):
+        return value[head] if isinstance(value, tuple) else value
+
+    def phi(i, j):
+        return (i - j).clamp(min=0).double()  # what is hidden must not overflow either
+
+    def visible(i, j, head):
+        shown = i >= j
+        if window is not None:
+            shown = shown & (i - j < of(window, head))
+        if block is not None:
+            shown = shown & (i // of(block, head) - j // of(block, head) <= 1)
+        return shown
+
+    return _attention(
+        q,
+        k,
+        v,
+        rope,
+        phi,
+        visible,
+        seq_len=None,
+        bias=bias,
+        softmax_scale=softmax_scale,
+        softcap=softcap,
+        sink_logits=sink_logits,
+        q_start=q_start,
+        k_start=k_start,
+        cu_seqlens=(cu_seqlens_q, cu_seqlens_k),
+        return_lse=return_lse,
+    )
+
+
 def _attention(
     q, k, v, rope, phi, visible, *, q_scale=None, seq_len, q_start, k_start, cu_seqlens,
     return_lse, **rule,
@@ -201,9 +261,18 @@ def _products(q, k, rope, phi, seq_len):
         qa, qb = q[..., a, None], q[..., b, None]  # [batch, heads, rows, 1]
         ka, kb = k[..., None, :, a], k[..., None, :, b]
         angle = phi * theta
-        cos, sin = torch.cos(angle).to(q.dtype), torch.sin(angle).to(q.dtype)
-        total = total + factor**2 * ((qa * ka + qb * kb) * cos - (qb * ka - qa * kb) * sin)
+        weight = factor**2 * _decay(rope, pair, phi)
+        cos, sin = (weight * torch.cos(angle)).to(q.dtype), (weight * torch.sin(angle)).to(q.dtype)
+        total = total + ((qa * ka + qb * kb) * cos - (qb * ka - qa * kb) * sin)
     return total
+
+
+def _decay(rope, pair, distance):
+    """xPos: zeta ** (distance / scale_base) in each pair of dimensions; 1 without it."""
+    if rope.xpos_scale_base is None:
+        return 1.0
+    zeta = (2 * pair + 0.4 * rope.rotary_dim) / (1.4 * rope.rotary_dim)
+    return zeta ** (distance / rope.xpos_scale_base)
 
 
 def _row_factors(q_scale, positions):

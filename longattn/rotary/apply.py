@@ -111,7 +111,8 @@ def rotate(
     """`apply_rotary` for several bands: a tuple of pairs (q_m, k_m), one for each pair (q_map,
     k_map) of `maps`, in one launch that reads q and k once. q_scale goes by position before maps.
 
-    xpos_centre: where xPos's growth is 1; None: the middle of all mapped positions.
+    xpos_centre: where xPos's growth is 1, and the caller's promise that no vector that counts grows
+    out of the dtype's range; None: the middle of all mapped positions, which is checked.
     """
     check_is_tensor("q", q)
     check_is_tensor("k", k)
@@ -178,11 +179,10 @@ def _arguments(
 
 
 def _centre(positions, q, k, maps, rope, seq_len, given) -> float:
-    is_known = positions.q is None or seq_len is not None or positions.q.device.type == "cpu"
-    if given is not None and not is_known:
+    if given is not None:
         return float(given)
     low, high = places.extent(positions, q, k, seq_len, "xPos")
-    return xpos.centre_of(low, high, maps, rope.xpos_scale_base, q.dtype, given)
+    return xpos.centre_of(low, high, maps, rope.xpos_scale_base, q.dtype)
 
 
 def _row_scale(q_scale) -> tuple:

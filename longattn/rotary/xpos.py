@@ -15,16 +15,16 @@ MOST_BITS = {torch.float16: 8, torch.bfloat16: 100, torch.float32: 100, torch.fl
 BITS_OF_SCALE_BASE = math.log2(1.4 / 0.4)
 
 
-def centre_of(low: int, high: int, maps, scale_base: float, dtype, given=None) -> float:
-    """The middle of all mapped positions in [low, high], or `given`; ValueError where growth from
-    there leaves the dtype's range."""
+def centre_of(low: int, high: int, maps, scale_base: float, dtype) -> float:
+    """The middle of all mapped positions in [low, high]; ValueError where growth from there leaves
+    the dtype's range."""
     ends = [
         side.scale * position + side.offset
         for pair in maps
         for side in pair
         for position in (low, high)
     ]
-    centre = float(math.floor((min(ends) + max(ends)) / 2)) if given is None else float(given)
+    centre = float(math.floor((min(ends) + max(ends)) / 2))
     farthest = MOST_BITS[dtype] * scale_base / BITS_OF_SCALE_BASE
     if max(abs(end - centre) for end in ends) > farthest:
         raise ValueError(
