@@ -11,6 +11,7 @@ import torch
 import comparison
 import inputs
 import longattn
+import rotary_cases
 from cases import COMPACT, DILATED
 from longattn import native, reference
 
@@ -43,9 +44,15 @@ def failures():
                 )
 
 
-def failure(name, *comparison_arguments):
+        for case in rotary_cases.COMPACT:
+            yield from failure(
+                f"rotation, {case.name} in {dtype}", case, dtype, compare=rotary_cases.compare
+            )
+
+
+def failure(name, *comparison_arguments, compare=comparison.compare):
     try:
-        comparison.compare(*comparison_arguments)
+        compare(*comparison_arguments)
     except AssertionError as error:
         yield f"{name}: {error}"
 

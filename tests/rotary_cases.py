@@ -260,9 +260,7 @@ def compare(case: Rotation, dtype, *, grain=1, slack=0.0, **keywords) -> None:
     slack += 2**-23 if dtype == torch.float32 else 0.0
     for i, output in enumerate(ours.outputs):
         assert output.dtype == dtype, f"result {i} is {output.dtype}"
-        closeness.assert_close(
-            output, [eager.outputs[i]], exact.outputs[i], f"result {i}", slack
-        )
+        closeness.assert_close(output, [eager.outputs[i]], exact.outputs[i], f"result {i}", slack)
     for i, name in enumerate(tensors):
         assert ours.gradients[i].dtype == tensors[name].dtype, name
         closeness.assert_close(

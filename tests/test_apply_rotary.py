@@ -54,7 +54,15 @@ def test_the_farthest_positions_in_float64():
 def test_turns_are_right_to_100_bits():
     """pi to 60 digits, from a book."""
     pi = Fraction(314159265358979323846264338327950288419716939937510582097494459, 10**62)
-    for frequency in (1.0, 1e-4, 0.3713, 5e-324, 2.5, 1e-300, *RotaryEmbedding(64).inv_freq.tolist()):
+    for frequency in (
+        1.0,
+        1e-4,
+        0.3713,
+        5e-324,
+        2.5,
+        1e-300,
+        *RotaryEmbedding(64).inv_freq.tolist(),
+    ):
         high, low = turns.turns_of(frequency)
         truth = Fraction(frequency) / (2 * pi)
         assert high == float(truth)

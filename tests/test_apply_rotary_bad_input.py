@@ -53,7 +53,7 @@ class Bad:
 BAD = [
     # tensors
     Bad("no tensor", lambda: call([1.0]), TypeError, ("q must be a torch.Tensor", "list")),
-    Bad("two dimensions", lambda: call(Q[0, 0], K[0, 0]), ValueError, (r"\[batch, length", "shape")),
+    Bad("two dimensions", lambda: call(Q[0, 0], K[0, 0]), ValueError, ("batch, length", "shape")),
     Bad("integers", lambda: call(Q.int(), K.int()), TypeError, ("int32", "float32")),
     Bad("mixed dtypes", lambda: call(Q, K.double()), TypeError, ("float32", "float64")),
     Bad("mixed devices", lambda: call(Q, K.to("meta")), ValueError, ("cpu", "meta")),

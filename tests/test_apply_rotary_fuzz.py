@@ -33,7 +33,9 @@ def rotations(draw, dims=st.integers(1, 70).map(lambda half: 2 * half)):
     elif not packed:
         kinds += PAIRED
     kv_heads = draw(st.integers(1, 3))
-    rotary_dim = None if xpos else draw(st.none() | st.integers(1, head_dim // 2).map(lambda i: 2 * i))
+    rotary_dim = (
+        None if xpos else draw(st.none() | st.integers(1, head_dim // 2).map(lambda i: 2 * i))
+    )
     scalings = st.sampled_from([None, Linear(3.0), YaRN(8.0), DynamicNTK(2.0)])
     return Rotation(
         name=draw(st.sampled_from("abcdef")),

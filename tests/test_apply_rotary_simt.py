@@ -54,9 +54,7 @@ def test_any_schedule(simt, schedule):
 
     def bits(*settings):
         simt.configure(*settings)
-        found = rotary_cases.results_of(
-            case, tensors, torch.bfloat16, False, given, backend="simt"
-        )
+        found = rotary_cases.results_of(case, tensors, torch.bfloat16, False, given, backend="simt")
         return found.outputs + found.gradients
 
     for ours, plain in zip(bits(*schedule), bits("round_robin", "lazy", 1)):
@@ -83,7 +81,7 @@ def test_many_slices_of_bias_gradients(simt):
 def test_rows_that_are_not_aligned_are_refused(simt):
     case = Rotation("unaligned", head_dim=10)
     tensors = rotary_cases.tensors_of(case, torch.float16)
-    with pytest.raises(ValueError, match="simt backend cannot read q .* multiple of 8"):
+    with pytest.raises(ValueError, match="simt backend cannot read q .* multiple of 16 bytes"):
         rotary_cases.call(case, tensors, torch.float16, False, backend="simt")
 
 

@@ -20,9 +20,7 @@ MAPS = ((PositionMap(), PositionMap()), (PositionMap(1 / 3, 2.0), PositionMap(0.
 
 
 def leaves(*shapes, dtype=torch.float32, key="leaves"):
-    return [
-        inputs.random(shape, dtype, key, i).requires_grad_() for i, shape in enumerate(shapes)
-    ]
+    return [inputs.random(shape, dtype, key, i).requires_grad_() for i, shape in enumerate(shapes)]
 
 
 def q_and_k(dtype=torch.float32, length=21, heads=(4, 2)):
@@ -213,7 +211,9 @@ def test_jvp_and_vmap_work_or_raise():
         lambda: torch.func.jvp(lambda q: plain(q, k)[0], (q,), (q,)),
         lambda: torch.func.vmap(lambda q, k: plain(q, k)[0])(q[None], k[None]),
     ):
-        with pytest.raises((RuntimeError, NotImplementedError), match="jvp|forward|vmap|[Bb]atching"):
+        with pytest.raises(
+            (RuntimeError, NotImplementedError), match="jvp|forward|vmap|[Bb]atching"
+        ):
             transform()
 
 
@@ -285,7 +285,7 @@ def test_compile_with_positions_biases_and_maps():
     torch._dynamo.reset()
 
     def call(q, k, bias, positions):
-        ((a, b), (c, d)) = rotate(q, k, ROPE, positions, MAPS, q_bias=bias, key_norm=True)
+        (a, b), (c, d) = rotate(q, k, ROPE, positions, MAPS, q_bias=bias, key_norm=True)
         return a + c, b + d
 
     compiled = torch.compile(call, fullgraph=True, dynamic=True, backend="aot_eager")

@@ -10,24 +10,6 @@
 
 namespace longattn::inline LONGATTN_ISA {
 
-// Do queries and keys stand at the same positions, to be rotated alike?
-inline bool shares_tables(const RotaryProblem& problem) {
-  const RotarySide &q = problem.queries, &k = problem.keys;
-  const PositionRows &a = q.positions, &b = k.positions;
-  if (problem.growth != nullptr || q.rows != k.rows || a.data != b.data || a.start != b.start ||
-      a.batch_stride != b.batch_stride || a.row_stride != b.row_stride) {
-    return false;
-  }
-  for (int m = 0; m < problem.map_count; ++m) {
-    const PositionMap &of_q = q.maps[m], &of_k = k.maps[m];
-    if (of_q.scale != of_k.scale || of_q.divisor != of_k.divisor || of_q.offset != of_k.offset ||
-        of_q.floor != of_k.floor) {
-      return false;
-    }
-  }
-  return true;
-}
-
 template <class Lanes, class Element>
 class Rotary {
  public:
@@ -65,19 +47,16 @@ class Rotary {
  private:
   static constexpr int64_t kLargeBytes = 1 << 24;
 
-  Rotary(const RotaryProblem& problem, int64_t batch, double direction, int64_t rows,
-         void* scratch)
-      : problem_(problem), batch_(batch), table_(problem, direction),
+  Rotary(const RotaryProblem& problem, int64_t batch, double direction, int64_t rows, void* scratch)
+      : problem_(problem),
+        batch_(batch),
+        table_(problem, direction),
         row_{problem.head_dim, problem.rotary_dim, problem.interleaved, table_.stride()} {
     Arena arena(scratch);
     tables_ = arena.take<Real>(table_.numbers() * problem.map_count * rows);
     vector_ = arena.take<Real>(problem.head_dim);
     gradient_ = arena.take<Real>(problem.head_dim);
     sum_ = arena.take<Real>(problem.head_dim);
-  }
-
-  static bool is_wanted(const RotarySide& side) {
-    return side.gradient.data != nullptr || side.bias_gradient != nullptr;
   }
 
   Real* table(int64_t row, int map) const {
@@ -200,13 +179,14 @@ class Rotary {
     return {row_pointer<Element>(side.gradient, batch_, row, head)};
   }
 
-  [[gnu::flatten]] void backward_side(const RotarySide& side, int64_t begin, int64_t end, Real* sums) const {
-    const TensorView* first = std::find_if(
-        side.rotated, side.rotated + problem_.map_count,
-        [](const TensorView& view) { return view.data != nullptr; });
-    const int given = static_cast<int>(std::count_if(
-        first, side.rotated + problem_.map_count,
-        [](const TensorView& view) { return view.data != nullptr; }));
+  [[gnu::flatten]] void backward_side(const RotarySide& side, int64_t begin, int64_t end,
+                                      Real* sums) const {
+    const TensorView* first =
+        std::find_if(side.rotated, side.rotated + problem_.map_count,
+                     [](const TensorView& view) { return view.data != nullptr; });
+    const int given = static_cast<int>(
+        std::count_if(first, side.rotated + problem_.map_count,
+                      [](const TensorView& view) { return view.data != nullptr; }));
     if (side.bias_gradient == nullptr && given == 1 && !side.normalized) {
       const int map = static_cast<int>(first - side.rotated);
       return rotate_all(side, map, *first, side.gradient, begin, end);
@@ -256,8 +236,8 @@ class Rotary {
   RotaryRow<Lanes> row_;
   int64_t begin_ = 0;
   Real scales_[kMaxRotaryRows];
-  Real* tables_;    // [row][map][cosines | sines]
-  Real* vector_;    // [head_dim], like the next two
+  Real* tables_;  // [row][map][cosines | sines]
+  Real* vector_;  // [head_dim], like the next two
   Real* gradient_;
   Real* sum_;
 };

@@ -37,7 +37,7 @@ int64_t slices_of(const RotaryProblem& problem) {
 }
 
 int64_t bias_numbers(const RotaryProblem& problem) {
-  return static_cast<int64_t>(problem.queries.heads + problem.keys.heads) * problem.head_dim;
+  return static_cast<int64_t>(total_heads(problem)) * problem.head_dim;
 }
 
 bool sums_biases(const RotaryProblem& problem) {
@@ -47,8 +47,8 @@ bool sums_biases(const RotaryProblem& problem) {
 // A thread costs as much as some 100 KB of work.
 int useful_threads(const RotaryProblem& problem, int threads) {
   constexpr int64_t kNumbersOfThread = 1 << 16;
-  const int64_t vectors = problem.queries.rows * problem.queries.heads +
-                          problem.keys.rows * problem.keys.heads;
+  const int64_t vectors =
+      problem.queries.rows * problem.queries.heads + problem.keys.rows * problem.keys.heads;
   const int64_t numbers = problem.batch * vectors * problem.head_dim * problem.map_count;
   return static_cast<int>(std::clamp<int64_t>(numbers / kNumbersOfThread, 1, threads));
 }
@@ -61,10 +61,9 @@ void run_chunk(const RotaryProblem& problem, RotaryKernel kernel, int64_t chunk,
 }
 
 void run_chunks(const RotaryProblem& problem, RotaryKernel kernel, int threads) {
-  for_each_item(problem.batch * chunks_of_entry(problem), useful_threads(problem, threads),
-                [&](int64_t chunk, void* scratch) {
-                  run_chunk(problem, kernel, chunk, nullptr, scratch);
-                });
+  for_each_item(
+      problem.batch * chunks_of_entry(problem), useful_threads(problem, threads),
+      [&](int64_t chunk, void* scratch) { run_chunk(problem, kernel, chunk, nullptr, scratch); });
 }
 
 template <class Real>
@@ -93,8 +92,7 @@ void backward_in_slices(const RotaryProblem& problem, RotaryKernel kernel, int t
     }
   });
   add_slices<Real>(problem, 0, problem.queries);
-  add_slices<Real>(problem, numbers - int64_t{problem.keys.heads} * problem.head_dim,
-                   problem.keys);
+  add_slices<Real>(problem, numbers - int64_t{problem.keys.heads} * problem.head_dim, problem.keys);
 }
 
 }  // namespace

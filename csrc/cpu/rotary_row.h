@@ -102,17 +102,16 @@ struct RotaryRow {
     // (g - n (n . g)) / |y| with n = y / |y|.
     const Real along = is_clamped ? Real(0) : -Lanes::sum(products) * inverse * inverse;
     for_each_block<Lanes>(0, head_dim, [=](int i, auto access) {
-      const auto rest = multiply_add(access.load(y + i), broadcast(access, along),
-                                     access.load(gradient + i));
+      const auto rest =
+          multiply_add(access.load(y + i), broadcast(access, along), access.load(gradient + i));
       access.store(gradient + i, rest * broadcast(access, inverse));
     });
   }
 
   template <class Sink>
   void copy(const Real* source, Sink sink) const {
-    for_each_block<Lanes>(0, head_dim, [=](int i, auto access) {
-      sink.put(access, i, access.load(source + i));
-    });
+    for_each_block<Lanes>(
+        0, head_dim, [=](int i, auto access) { sink.put(access, i, access.load(source + i)); });
   }
 
  private:

@@ -59,8 +59,8 @@ class RotaryTable {
       const auto rest = SineCosine<Lanes>::of(Lanes::load(angles + i));
       // Cosines and sines of quarters are 0, 1 or -1: the sums below are exact.
       const Vector c = Lanes::load(cosines + i), s = Lanes::load(sines + i);
-      const Vector cosine = Lanes::subtract(Lanes::multiply(c, rest.cosine),
-                                            Lanes::multiply(s, rest.sine));
+      const Vector cosine =
+          Lanes::subtract(Lanes::multiply(c, rest.cosine), Lanes::multiply(s, rest.sine));
       const Vector sine = Lanes::multiply_add(s, rest.cosine, Lanes::multiply(c, rest.sine));
       Lanes::store(cosines + i, Lanes::multiply(cosine, factor));
       Lanes::store(sines + i, Lanes::multiply(sine, factor));

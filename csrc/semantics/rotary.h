@@ -68,11 +68,23 @@ struct RotaryProblem {
   int32_t map_count;
   bool interleaved;  // pairs are (2 i, 2 i + 1), else (i, i + rotary_dim / 2)
   double attention_factor;
-  double centre;              // xPos
-  const double* turns_high;   // [rotary_dim / 2]: turns a position, high + low
+  double centre;             // xPos
+  const double* turns_high;  // [rotary_dim / 2]: turns a position, high + low
   const double* turns_low;
-  const double* growth;       // [rotary_dim / 2]: xPos, log2 of the growth a position; null: none
-  void* workspace;            // backward, as large as the engine asked for
+  const double* growth;  // [rotary_dim / 2]: xPos, log2 of the growth a position; null: none
+  void* workspace;       // backward, as large as the engine asked for
 };
 
+inline namespace LONGATTN_ISA {
+
+// Backward: does a gradient of this side leave the engine?
+LONGATTN_HOST_DEVICE bool is_wanted(const RotarySide& side) {
+  return side.gradient.data != nullptr || side.bias_gradient != nullptr;
+}
+
+LONGATTN_HOST_DEVICE int32_t total_heads(const RotaryProblem& problem) {
+  return problem.queries.heads + problem.keys.heads;
+}
+
+}  // namespace LONGATTN_ISA
 }  // namespace longattn

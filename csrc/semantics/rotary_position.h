@@ -71,6 +71,24 @@ LONGATTN_HOST_DEVICE ExactPosition mapped(const PositionMap& map, ExactPosition 
   return position;
 }
 
+LONGATTN_HOST_DEVICE bool same_map(const PositionMap& a, const PositionMap& b) {
+  return a.scale == b.scale && a.divisor == b.divisor && a.offset == b.offset && a.floor == b.floor;
+}
+
+LONGATTN_HOST_DEVICE bool same_positions(const PositionRows& a, const PositionRows& b) {
+  return a.data == b.data && a.start == b.start && a.batch_stride == b.batch_stride &&
+         a.row_stride == b.row_stride;
+}
+
+// Do queries and keys stand at the same positions, to be rotated alike?
+LONGATTN_HOST_DEVICE bool shares_tables(const RotaryProblem& problem) {
+  const RotarySide &q = problem.queries, &k = problem.keys;
+  bool shares = problem.growth == nullptr && q.rows == k.rows &&
+                same_positions(q.positions, k.positions);
+  for (int m = 0; m < problem.map_count; ++m) shares = shares && same_map(q.maps[m], k.maps[m]);
+  return shares;
+}
+
 LONGATTN_HOST_DEVICE double row_scale(const RowScale& scale, ExactPosition position) {
   if (scale.log_length == 0.0) return scale.factor;
   const double count = (position.high > 0.0 ? position.high : 0.0) + 1.0;

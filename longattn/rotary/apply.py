@@ -52,9 +52,10 @@ def apply_rotary(
             integers.
         q_bias, k_bias: [heads, head_dim], any floating dtype, added before all else (RoPE + bias,
             kexue.fm 9577).
-        key_norm: True divides keys by their norm, "query" queries, "both" both (kexue.fm 9859), with
-            norms of at least 1e-12 as torch.nn.functional.normalize. Keys or queries alone want
-            softmax_scale=1 in the attention; both (CosA) want 4 ln n, n half the trained length.
+        key_norm: True divides keys by their norm, "query" queries, "both" both (kexue.fm 9859);
+            norms are at least 1e-12, as in torch.nn.functional.normalize. Keys or queries alone
+            want softmax_scale=1 in the attention; both (CosA) want 4 ln n, n half the trained
+            length.
         q_scale: a factor on queries: a number, or LogN(training_length), which goes by position.
         inplace: overwrite q and k, which are returned. They may be views, must not overlap, and
             must not be leaves that require grad. As with torch's own in-place functions their

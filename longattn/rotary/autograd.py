@@ -83,9 +83,7 @@ def differentiate(ctx, backward_op, gradients) -> tuple:
     q, k, *tables, q_bias, k_bias = ctx.saved_tensors
     differentiates_again = torch.is_grad_enabled()
     with torch.no_grad():
-        results = backward_op(
-            list(gradients), q, k, *tables, q_bias, k_bias, wanted, *ctx.settings
-        )
+        results = backward_op(list(gradients), q, k, *tables, q_bias, k_bias, wanted, *ctx.settings)
     results = [result if wanted[i] else None for i, result in enumerate(results)]
     for side, dtype in enumerate(ctx.bias_dtypes):
         if wanted[2 + side]:

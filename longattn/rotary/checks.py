@@ -135,8 +135,8 @@ def check_positions(name: str, positions, tensor) -> None:
     if shape not in accepted:
         raise ValueError(
             f"{name} must have shape {' or '.join(str(list(s)) for s in dict.fromkeys(accepted))} "
-            f"for {name[0]} with shape {list(tensor.shape)}, got {list(shape)}; different positions "
-            "of queries and keys are given as a pair (q_positions, k_positions)"
+            f"for a tensor of shape {list(tensor.shape)}, got {list(shape)}; where queries and "
+            "keys have positions of their own, give a pair (q_positions, k_positions)"
         )
 
 
@@ -164,11 +164,15 @@ def check_q_scale(q_scale) -> None:
 
 def check_maps(maps) -> None:
     if not isinstance(maps, (list, tuple)) or not 1 <= len(maps) <= MAX_MAPS:
-        raise ValueError(f"maps must be a list of 1 to {MAX_MAPS} pairs of PositionMap, got {maps!r}")
+        raise ValueError(
+            f"maps must be a list of 1 to {MAX_MAPS} pairs of PositionMap, got {maps!r}"
+        )
     for pair in maps:
         is_pair = isinstance(pair, tuple) and len(pair) == 2
         if not is_pair or not all(isinstance(side, PositionMap) for side in pair):
-            raise TypeError(f"each of maps must be a pair (q_map, k_map) of PositionMap, got {pair!r}")
+            raise TypeError(
+                f"each of maps must be a pair (q_map, k_map) of PositionMap, got {pair!r}"
+            )
         for side in pair:
             # Comparisons, which torch.compile can trace for numbers that it does not know.
             if not all(-math.inf < number < math.inf for number in (side.scale, side.offset)):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Inverse frequencies as turns a position, in two doubles: position * turns must be known to a small
-part of one turn at positions of 2^40 and beyond, where one double has lost it."""
+"""Inverse frequencies as turns a position, in two doubles: their product with a position of 2^40
+must be known to a small part of one turn, which one double has lost there."""
 
 from __future__ import annotations
 

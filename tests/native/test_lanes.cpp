@@ -142,7 +142,42 @@ struct Check {
     }
   }
 
+  static void neighbours() {
+    const Vector swapped = Lanes::swap_neighbours(ramp(0, 1));
+    for (int i = 0; i < kWidth; ++i) expect("swap_neighbours", lane(swapped, i), Real(i ^ 1));
+  }
+
+  // Two vectors side by side, as if they were stored one by one. Numbers below 2^-126 may be 0.
+  template <class Element>
+  static void two() {
+    alignas(64) Element both[2 * kWidth + 1], single[2 * kWidth + 1];
+    for (Real scale : {Real(1), Real(-0.3337), Real(1e-30), Real(3e4),
+                       std::numeric_limits<Real>::infinity(),
+                       std::numeric_limits<Real>::quiet_NaN()}) {
+      const Vector first = ramp(scale, scale / 7), second = ramp(-scale, scale / 3);
+      std::memset(both, 0x55, sizeof(both));
+      std::memcpy(single, both, sizeof(both));
+      Lanes::store(single, first);
+      Lanes::store(single + kWidth, second);
+      const auto compare = [&](const char* what) {
+        for (int i = 0; i <= 2 * kWidth; ++i) {
+          expect(what, Real(widen(both[i])), Real(widen(single[i])));
+        }
+      };
+      Lanes::store_two(both, first, second);
+      compare("store_two");
+      if constexpr (Lanes::kStreams) {
+        std::memset(both, 0x55, sizeof(both) - sizeof(Element));
+        Lanes::stream_two(both, first, second);
+        Lanes::end_streams();
+        compare("stream_two");
+      }
+    }
+  }
+
   static void run() {
+    neighbours();
+    two<Real>();
     arithmetic();
     select();
     exponential();
@@ -150,6 +185,8 @@ struct Check {
     if constexpr (std::is_same_v<Real, float>) {
       partial<BFloat16>();
       partial<Float16>();
+      two<BFloat16>();
+      two<Float16>();
       conversions<BFloat16>();
       conversions<Float16>();
     }
@@ -158,7 +195,12 @@ struct Check {
 
 template <class Precision>
 void check_lanes_of() {
-  if constexpr (!std::is_void_v<Precision>) Check<typename Precision::Lanes>::run();
+  if constexpr (!std::is_void_v<Precision>) {
+    Check<typename Precision::Lanes>::run();
+    if constexpr (!std::is_same_v<typename Precision::Lanes, typename Precision::RowLanes>) {
+      Check<typename Precision::RowLanes>::run();
+    }
+  }
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Walks along a row two vectors at a time, so that 16-bit results fill whole cache lines: a line that
-// is written at once need not be read first. What is left over is one vector, or a part of one.
+// Walks along a row two vectors at a time, so that 16-bit results fill whole cache lines: a line
+// that is written at once need not be read first. What is left over is one vector, or a part of
+// one.
 #pragma once
 
 #include "semantics/portable.h"
@@ -32,16 +33,17 @@ struct Block {
     return made_by([&](int n) { return Lanes::multiply(a.vectors[n], b.vectors[n]); });
   }
   friend Block multiply_add(const Block& a, const Block& b, const Block& c) {
-    return made_by([&](int n) {
-      return Lanes::multiply_add(a.vectors[n], b.vectors[n], c.vectors[n]);
-    });
+    return made_by(
+        [&](int n) { return Lanes::multiply_add(a.vectors[n], b.vectors[n], c.vectors[n]); });
   }
   friend Block swap_neighbours(const Block& a) {
     return made_by([&](int n) { return Lanes::swap_neighbours(a.vectors[n]); });
   }
   typename Lanes::Vector sum() const {
-    if constexpr (kVectors == 1) return vectors[0];
-    else return Lanes::add(vectors[0], vectors[1]);
+    if constexpr (kVectors == 1)
+      return vectors[0];
+    else
+      return Lanes::add(vectors[0], vectors[1]);
   }
 };
 

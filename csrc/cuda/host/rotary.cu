@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "cuda/host/rotary.h"
+#include <launch/launch.h>
 
 #include <algorithm>
 #include <type_traits>
 
-#include <launch/launch.h>
-
 #include "cuda/host/dispatch.h"
 #include "cuda/host/grid.h"
+#include "cuda/host/rotary.h"
 #include "cuda/rotary/add_biases.cuh"
 #include "cuda/rotary/kernel.cuh"
 
@@ -65,8 +64,8 @@ void launch_backward(const RotaryProblem& problem, ElementType type, void* strea
   if (grid > 0) {
     with_rotary_element(type, [&]<class Element>(std::type_identity<Element>) {
       launch("rotate_backward", &rotate_backward_kernel<Element>, grid,
-             static_cast<unsigned>(parameters.geometry.threads()), shared_bytes(parameters),
-             stream, parameters);
+             static_cast<unsigned>(parameters.geometry.threads()), shared_bytes(parameters), stream,
+             parameters);
     });
   }
   if (!sums) return;

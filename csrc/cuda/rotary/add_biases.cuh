@@ -25,8 +25,8 @@ __global__ void __launch_bounds__(kAddBiasesThreads)
   const int32_t part = static_cast<int32_t>(threadIdx.x) / kBiasColumns;
   const int64_t column = int64_t{blockIdx.x} * kBiasColumns + lane;
   const int64_t of_queries = int64_t{problem.queries.heads} * problem.head_dim;
-  void* const target = column < of_queries ? problem.queries.bias_gradient
-                                           : problem.keys.bias_gradient;
+  void* const target =
+      column < of_queries ? problem.queries.bias_gradient : problem.keys.bias_gradient;
   const bool works = column < columns && target != nullptr;
   const int64_t count = int64_t{parameters.geometry.slices} * parameters.geometry.row_lanes;
   const float* partial = static_cast<const float*>(problem.workspace) + column;

@@ -143,8 +143,7 @@ __global__ void __launch_bounds__(kMostRotaryThreads)
     float scale = ptx::load_shared_float(layout.scale(thread.side_index, row_of_chunk));
     if (side.normalized) scale *= inverse_norm(squares);
     for (int32_t map = 0; map < problem.map_count; ++map) {
-      const UnitTable table =
-          unit_table(layout, row_of_chunk, map, thread.side_index, thread.unit);
+      const UnitTable table = unit_table(layout, row_of_chunk, map, thread.side_index, thread.unit);
       store_unit(row_pointer<Element>(side.rotated[map], batch, row, thread.own_head), place,
                  raw_of<Element>(rotated(x, table, scale), place));
     }
@@ -190,8 +189,8 @@ __global__ void __launch_bounds__(kMostRotaryThreads)
         for (int32_t map = 0; map < problem.map_count; ++map) {
           const TensorView& given = side.rotated[map];
           if (given.data == nullptr) continue;
-          const RawUnit<Element> raw = load_unit(
-              row_pointer<const Element>(given, batch, row, thread.own_head), place);
+          const RawUnit<Element> raw =
+              load_unit(row_pointer<const Element>(given, batch, row, thread.own_head), place);
           const UnitTable table =
               unit_table(layout, row_of_chunk, map, thread.side_index, thread.unit);
           add(gradient, rotated(pairs_of<Element>(raw, place), table, scale));

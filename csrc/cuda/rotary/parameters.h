@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What the rotary kernels are launched with, and how threads share the work.
 //
-// A vector of one head is dealt to `lanes` threads, 16 numbers each, which form a slot. The slots of
-// a block are heads times rows; a thread keeps its head and its place in it, so that biases and the
-// sums of their gradients stay in registers. A block makes the cosines and sines of its rows once,
-// in shared memory.
+// A vector of one head is dealt to `lanes` threads, 16 numbers each, which form a slot. The slots
+// of a block are heads times rows; a thread keeps its head and its place in it, so that biases and
+// the sums of their gradients stay in registers. A block makes the cosines and sines of its rows
+// once, in shared memory.
 #pragma once
 
 #include <algorithm>
 
 #include "semantics/integers.h"
-#include "semantics/rotary.h"
+#include "semantics/rotary_position.h"
 
 namespace longattn::cuda {
 
@@ -26,8 +26,8 @@ struct RotaryGeometry {
   int32_t pair_units;  // of these, as many hold pairs that are rotated
   int32_t heads;       // of a block
   int32_t head_groups;
-  int32_t row_lanes;  // rows that a block works on at a time
-  int32_t rows;       // of a chunk
+  int32_t row_lanes;    // rows that a block works on at a time
+  int32_t rows;         // of a chunk
   int32_t table_sides;  // 1: queries and keys share tables
   bool vectorized;      // all accesses are 16 bytes
   int64_t chunks_of_entry;
@@ -50,29 +50,6 @@ struct RotaryParameters {
 
 static_assert(sizeof(RotaryParameters) <= 4096, "a kernel takes no more on every toolkit");
 
-LONGATTN_HOST_DEVICE int32_t total_heads(const RotaryProblem& problem) {
-  return problem.queries.heads + problem.keys.heads;
-}
-
-LONGATTN_HOST_DEVICE bool is_wanted(const RotarySide& side) {
-  return side.gradient.data != nullptr || side.bias_gradient != nullptr;
-}
-
-inline bool same_maps(const RotarySide& q, const RotarySide& k, int32_t count) {
-  return std::equal(q.maps, q.maps + count, k.maps, [](const PositionMap& a, const PositionMap& b) {
-    return a.scale == b.scale && a.divisor == b.divisor && a.offset == b.offset &&
-           a.floor == b.floor;
-  });
-}
-
-// Do queries and keys stand at the same positions, to be rotated alike?
-inline bool share_tables(const RotaryProblem& problem) {
-  const PositionRows &a = problem.queries.positions, &b = problem.keys.positions;
-  return problem.growth == nullptr && a.data == b.data && a.start == b.start &&
-         a.batch_stride == b.batch_stride && a.row_stride == b.row_stride &&
-         same_maps(problem.queries, problem.keys, problem.map_count);
-}
-
 inline int64_t table_bytes_of_row(const RotaryProblem& problem, const RotaryGeometry& geometry) {
   const int64_t tables = int64_t{problem.map_count} * geometry.table_sides;
   return (tables * 2 * geometry.entries() + 2) * static_cast<int64_t>(sizeof(float));
@@ -86,11 +63,11 @@ inline RotaryGeometry plan_rotary(const RotaryProblem& problem, bool sums_biases
   plan.vectorized = problem.head_dim % 8 == 0 && (problem.interleaved || half % 8 == 0);
   plan.pair_units = (problem.interleaved ? problem.head_dim / 2 : half) + kPairsOfUnit - 1;
   plan.pair_units /= kPairsOfUnit;
-  const int units = plan.pair_units +
-                    (problem.interleaved ? 0 : (rest + kNumbersOfUnit - 1) / kNumbersOfUnit);
+  const int units =
+      plan.pair_units + (problem.interleaved ? 0 : (rest + kNumbersOfUnit - 1) / kNumbersOfUnit);
   plan.lanes = 1;
   while (plan.lanes < units) plan.lanes *= 2;
-  plan.table_sides = share_tables(problem) ? 1 : 2;
+  plan.table_sides = shares_tables(problem) ? 1 : 2;
 
   const int slots = kMostRotaryThreads / plan.lanes;
   const int heads = total_heads(problem);
@@ -99,11 +76,10 @@ inline RotaryGeometry plan_rotary(const RotaryProblem& problem, bool sums_biases
   const int64_t fit = kTableBytes / table_bytes_of_row(problem, plan) / kRowsOfThread;
   plan.row_lanes = static_cast<int32_t>(clamp(slots / std::max(plan.heads, 1), 1, larger(fit, 1)));
   plan.rows = plan.row_lanes * kRowsOfThread;
-  plan.chunks_of_entry =
-      ceil_divide(std::max(problem.queries.rows, problem.keys.rows), plan.rows);
+  plan.chunks_of_entry = ceil_divide(std::max(problem.queries.rows, problem.keys.rows), plan.rows);
   plan.chunks = problem.batch * plan.chunks_of_entry;
-  plan.slices = static_cast<int32_t>(
-      sums_biases ? std::min<int64_t>(plan.chunks, kMaxBiasSlices) : plan.chunks);
+  plan.slices = static_cast<int32_t>(sums_biases ? std::min<int64_t>(plan.chunks, kMaxBiasSlices)
+                                                 : plan.chunks);
   return plan;
 }
 

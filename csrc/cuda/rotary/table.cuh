@@ -44,7 +44,8 @@ struct TableLayout {
     return base + static_cast<uint32_t>(index * 2 * entries * 4);
   }
   LONGATTN_DEVICE uint32_t scale(int32_t side, int32_t row) const {
-    return base + static_cast<uint32_t>((rows * maps * sides * 2 * entries + side * rows + row) * 4);
+    return base +
+           static_cast<uint32_t>((rows * maps * sides * 2 * entries + side * rows + row) * 4);
   }
 };
 

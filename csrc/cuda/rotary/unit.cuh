@@ -2,10 +2,10 @@
 // A thread's share of a vector: 16 numbers, as 8 pairs (a, b) that are rotated together.
 #pragma once
 
-#include <cstring>
-
 #include <ptx/math.h>
 #include <ptx/memory.h>
+
+#include <cstring>
 
 #include "cuda/rotary/parameters.h"
 
