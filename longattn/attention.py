@@ -46,7 +46,7 @@ def attention(
             required; its default is refused with the names of the masks.
         bias: Alibi, Kerple, Sandwich or RelativeBias: added to the scaled (and capped) scores.
         softcap: scores become softcap * tanh(score / softcap) before the bias (Gemma 2,
-            arXiv 2408.00118); greater than 0.
+            arXiv 2408.00118); in [1e-4, 1e4].
         sink_logits: [q_heads], floating point: one more key in each head's softmax, with this logit
             and a value of 0 (gpt-oss, arXiv 2508.10925). lse covers it. A query that sees no key
             then has out 0 and lse sink_logits[head].
@@ -87,7 +87,7 @@ def attention(
     elif q_start is None:
         q_start = k_start + k.shape[1] - q.shape[1]
     scores = score_arguments.lower(
-        q, k, bias, softcap, sink_logits, q_start, k_start, packed=packed
+        q, k, bias, softcap, sink_logits, q_start, k_start, packed=packed, mask=mask
     )
     out, lse = ops.attention(
         q,

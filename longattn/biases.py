@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple, Optional, Union
 
 import torch
@@ -30,7 +31,8 @@ class Call(NamedTuple):
     """What a form may depend on."""
 
     q_heads: int
-    longest: int  # no |distance| of the call is larger
+    nearest: int  # visible |distance|s of the call lie in [nearest, longest]
+    longest: int
     dtype: torch.dtype  # of the values: float32, or float64 for float64 inputs
     device: torch.device
 
@@ -58,7 +60,7 @@ def _default_slopes(call: Call) -> torch.Tensor:
     power = 2 ** int(math.log2(call.q_heads))
     wide = dict(dtype=torch.float64, device=call.device)
     first = torch.arange(1, power + 1, **wide) * (-8 / power)
-    others = torch.arange(1, 2 * (call.q_heads - power), 2, **wide) * (-4 / power)
+    others = (2 * torch.arange(call.q_heads - power, **wide) + 1) * (-4 / power)
     return torch.cat([first, others]).exp2().to(call.dtype)
 
 
@@ -96,9 +98,9 @@ class Alibi(Bias):
         if self.distance_ceiling is None:
             return Form(slopes, LINEAR)
         window = self.distance_ceiling if self.window is None else self.window
-        distances = torch.arange(window + 1, dtype=call.dtype, device=call.device)
-        distances[-1] = self.distance_ceiling
-        return Form(-slopes * distances, TABLE, symmetric=True)
+        distances = _distances(call, min(window, call.longest))
+        distances = torch.where(distances < window, distances, self.distance_ceiling)
+        return Form(-slopes * distances, TABLE, -call.nearest, symmetric=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,13 +126,14 @@ class Kerple(Bias):
 
     def form(self, call: Call) -> Form:
         r1, r2 = (_per_head(name, getattr(self, name), call)[:, None] for name in ("r1", "r2"))
-        distances = torch.arange(1, call.longest + 1, dtype=call.dtype, device=call.device)
+        distances = _distances(call, call.longest)
         if self.kind == "log":
             values = -r1 * torch.log1p(r2 * distances)
         else:
-            values = -r1 * distances**r2
-        # Distance 0 apart: the gradient of 0^r2 would be NaN.
-        return Form(torch.cat([torch.zeros_like(r1), values], 1), TABLE, symmetric=True)
+            # Distance 0 apart: the gradient of 0^r2 would be NaN.
+            powers = torch.where(distances == 0, 1.0, distances) ** r2
+            values = torch.where(distances == 0, 0.0, -r1 * powers)
+        return Form(values, TABLE, -call.nearest, symmetric=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,9 +152,10 @@ class Sandwich(Bias):
             raise ValueError(f"dim must be even and at least 2, got {self.dim}")
 
     def form(self, call: Call) -> Form:
-        sums = _sandwich_sums(self.dim, call.longest + 1, call.device).to(call.dtype)
+        sums = _sandwich_sums(self.dim, call).to(call.dtype)
         heads = torch.arange(1, call.q_heads + 1, dtype=call.dtype, device=call.device)
-        return Form(sums * (call.q_heads / (8 * heads[:, None])), TABLE, symmetric=True)
+        values = sums * (call.q_heads / (8 * heads[:, None]))
+        return Form(values, TABLE, -call.nearest, symmetric=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,17 +189,14 @@ class RelativeBias(Bias):
             )
 
     @classmethod
-    def from_t5(cls, buckets, *, max_distance: int = 128, bidirectional: bool = False):
+    def from_t5(cls, buckets, *, max_distance: int = 128, bidirectional: bool = False) -> T5Bias:
         """T5's relative position buckets (Raffel et al. 2019, arXiv 1910.10683).
 
         buckets [q_heads, num_buckets], Hugging Face's `relative_attention_bias.weight.T`. T5 itself
         uses softmax_scale=1; some ports multiply the bias by sqrt(head_dim) instead.
         """
         _check_buckets(buckets, max_distance, bidirectional)
-        reach = max_distance
-        distances = torch.arange(-reach if bidirectional else 0, reach + 1, device=buckets.device)
-        index = t5_bucket(distances, buckets.shape[1], max_distance, bidirectional)
-        return cls(buckets[:, index], origin=reach if bidirectional else 0)
+        return T5Bias(buckets, max_distance, bidirectional)
 
     def form(self, call: Call) -> Form:
         if self.table.shape[0] != call.q_heads:
@@ -205,6 +206,25 @@ class RelativeBias(Bias):
             )
         _check_device("table", self.table, call)
         return Form(self.table.to(call.dtype), TABLE, self.origin)
+
+
+@dataclass(frozen=True, eq=False)
+class T5Bias(Bias):
+    """Made by RelativeBias.from_t5. The buckets are looked up in each call: they may be trained."""
+
+    buckets: torch.Tensor
+    max_distance: int
+    bidirectional: bool
+
+    def relative(self) -> RelativeBias:
+        first = -self.max_distance if self.bidirectional else 0
+        distances = torch.arange(first, self.max_distance + 1, device=self.buckets.device)
+        size = self.buckets.shape[1]
+        index = t5_bucket(distances, size, self.max_distance, self.bidirectional)
+        return RelativeBias(self.buckets[:, index], origin=-first)
+
+    def form(self, call: Call) -> Form:
+        return self.relative().form(call)
 
 
 def t5_bucket(distances, num_buckets: int, max_distance: int, bidirectional: bool) -> torch.Tensor:
@@ -222,12 +242,31 @@ def t5_bucket(distances, num_buckets: int, max_distance: int, bidirectional: boo
     return first + torch.where(distances < exact, distances, far)
 
 
-def _sandwich_sums(dim: int, length: int, device) -> torch.Tensor:
-    """[length] float64, by distance."""
+def _distances(call: Call, end: int) -> torch.Tensor:
+    """nearest .. end, at least one; exact in float64, then rounded to the call's dtype."""
+    stop = max(end, call.nearest) + 1
+    return torch.arange(call.nearest, stop, device=call.device).to(call.dtype)
+
+
+def _sandwich_sums(dim: int, call: Call) -> torch.Tensor:
+    """Of distances nearest .. longest, float64."""
+    end = call.longest + 1
+    if torch.compiler.is_compiling() or end > 1 << 20:
+        return _sums_of_cosines(dim, call.nearest, end, call.device)
+    # There is nothing to learn: decoding step by step finds the sums of the step before.
+    return _known_sums(dim, 1 << (end - 1).bit_length(), call.device)[call.nearest : end]
+
+
+def _sums_of_cosines(dim: int, begin: int, end: int, device) -> torch.Tensor:
     frequencies = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=device) / dim)
-    distances = torch.arange(length, dtype=torch.float64, device=device)
+    distances = torch.arange(begin, end, device=device).double()
     chunks = distances.split(1 << 16)  # [chunk, dim / 2] stays small beside q
     return torch.cat([torch.cos(chunk[:, None] * frequencies).sum(1) for chunk in chunks])
+
+
+@lru_cache(maxsize=16)
+def _known_sums(dim: int, length: int, device) -> torch.Tensor:
+    return _sums_of_cosines(dim, 0, length, device)
 
 
 def _per_head(name: str, values, call: Call) -> torch.Tensor:

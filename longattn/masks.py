@@ -22,6 +22,7 @@ PerHead = Union[int, tuple]  # one value for all query heads, or a tuple of leng
 # Terms travel to the engines as (kind, a, b); the numbers are shared with csrc/semantics/band.h.
 DIAGONAL, GROUPS, PREFIX, LEADING, RECENT_GROUPS = 0, 1, 2, 3, 4
 UNBOUNDED = -(2**31)
+ANY_DISTANCE = 2**62
 MAX_SIZE = 2**31 - 1
 MAX_TERMS = 4
 MAX_RULES = 128  # distinct rules in one call; they travel in the kernel's parameters
@@ -34,6 +35,18 @@ class HeadRule(NamedTuple):
     terms: tuple  # of (kind, a, b)
     soft_left: int = UNBOUNDED  # keys with d > soft_left are hidden, unless they are sinks
     sink_tokens: int = 0
+
+    def reach(self) -> tuple:
+        """(furthest key behind a query, furthest key ahead) that can be visible."""
+        behind = [size - 1 for kind, size, _ in self.terms if kind == GROUPS]
+        ahead = list(behind)
+        for kind, left, right in self.terms:
+            if kind == DIAGONAL:
+                behind += [] if left == UNBOUNDED else [left]
+                ahead += [] if right == UNBOUNDED else [right]
+        if self.soft_left != UNBOUNDED and self.sink_tokens == 0:
+            behind.append(self.soft_left)
+        return min(behind, default=ANY_DISTANCE), min(ahead, default=ANY_DISTANCE)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,10 @@ class ScoreArguments(NamedTuple):
     softcap: float  # 0: none
 
 
-def lower(q, k, bias, softcap, sink_logits, q_start, k_start, *, packed: bool) -> ScoreArguments:
+def lower(
+    q, k, bias, softcap, sink_logits, q_start, k_start, *, packed: bool, mask=None, reach=None
+) -> ScoreArguments:
+    """`mask`, and `reach` (no visible |distance| is larger), keep the tables of biases short."""
     if bias is None and softcap is None and sink_logits is None:
         return ScoreArguments(None, None, [], 0.0)
     checks.check_softcap(softcap)
@@ -30,9 +33,23 @@ def lower(q, k, bias, softcap, sink_logits, q_start, k_start, *, packed: bool) -
         first, span = distance_sums.distance_range(
             q.shape[-3], k.shape[-3], q_start, k_start, packed
         )
-        longest = max(abs(first), abs(first + span - 1))
-        call = Call(q.shape[-2], longest, accumulator_dtype(q.dtype), q.device)
+        nearest, longest = visible_distances(first, first + span - 1, mask, q.shape[-2], reach)
+        call = Call(q.shape[-2], nearest, longest, accumulator_dtype(q.dtype), q.device)
         values, *form = bias.form(call)
         form = [int(number) for number in form]
     checks.check_score_tensors(q, values, sink_logits)
     return ScoreArguments(values, sink_logits, form, 0.0 if softcap is None else float(softcap))
+
+
+def visible_distances(first: int, last: int, mask, q_heads: int, reach) -> tuple:
+    """(nearest, longest) |distance| that a call can meet whose distances are first .. last."""
+    behind, ahead = last, -first  # keys before the query and after it
+    if mask is not None:
+        counts = mask.head_counts()
+        bounds = [mask.rule(head).reach() for head in range(q_heads if counts else 1)]
+        behind = min(behind, max(left for left, _ in bounds))
+        ahead = min(ahead, max(right for _, right in bounds))
+    if reach is not None:
+        behind, ahead = min(behind, reach), min(ahead, reach)
+    nearest = max(first, -last, 0)
+    return nearest, max(behind, ahead, nearest)

@@ -49,8 +49,10 @@ def with_sinks(out, lse, sink_logits):
     Differentiable. To be done once for a softmax, after all of its partials are merged.
     """
     sinks = _column(out, lse, sink_logits)
-    total = torch.logaddexp(lse, sinks)
-    return _scaled(out, torch.exp(lse - total)), total
+    nothing = (lse == -math.inf) & (sinks == -math.inf)
+    total = torch.logaddexp(torch.where(nothing, 0.0, lse), sinks)
+    factor = torch.where(nothing, 0.0, torch.exp(lse - total))
+    return _scaled(out, factor), torch.where(nothing, -math.inf, total)
 
 
 def without_sinks(out, lse, sink_logits):

@@ -221,11 +221,11 @@ def test_biases_are_the_published_ones():
     alibi = longattn.biases.default_slopes
     assert alibi(8) == [2.0**-n for n in range(1, 9)]
     assert [round(slope, 5) for slope in alibi(12)[8:]] == [0.70711, 0.35355, 0.17678, 0.08839]
-    call = longattn.biases.Call(8, 10, torch.float64, torch.device("cpu"))
+    call = longattn.biases.Call(8, 0, 10, torch.float64, torch.device("cpu"))
     sandwich = longattn.Sandwich(128).form(call).values
     expected = torch.tensor([64, 62.09369, 57.38186], dtype=torch.float64)
     torch.testing.assert_close(sandwich[0, :3] * 1.0, expected, rtol=0, atol=1e-5)
-    one = longattn.biases.Call(1, 10, torch.float64, torch.device("cpu"))
+    one = longattn.biases.Call(1, 0, 10, torch.float64, torch.device("cpu"))
     log = longattn.Kerple(torch.ones(1), torch.full((1,), 0.5)).form(one).values
     power = longattn.Kerple(torch.full((1,), 0.1), torch.full((1,), 0.5), kind="power")
     assert round(log[0, 10].item(), 5) == -1.79176
@@ -235,7 +235,7 @@ def test_biases_are_the_published_ones():
 @pytest.mark.parametrize("heads", [1, 2, 3, 8, 12, 33, 128])
 def test_default_slopes_are_made_on_the_device(heads):
     expected = torch.tensor(longattn.biases.default_slopes(heads), dtype=torch.float64)
-    call = longattn.biases.Call(heads, 10, torch.float64, torch.device("cpu"))
+    call = longattn.biases.Call(heads, 0, 10, torch.float64, torch.device("cpu"))
     found = longattn.Alibi().form(call).values[:, 0]
     torch.testing.assert_close(found, expected, rtol=1e-15, atol=0)
     elsewhere = call._replace(device=torch.device("meta"))
@@ -297,3 +297,68 @@ def test_dilated_score_arguments_in_the_emulator(simt, name):
     for actual, expected in zip(ours, exact, strict=True):
         largest = max(1.0, expected[expected.isfinite()].abs().amax().item())
         torch.testing.assert_close(actual.double(), expected.double(), rtol=0, atol=0.02 * largest)
+
+
+def test_tables_end_where_the_mask_does():
+    """A decoding step against many keys builds the table of its window, not of all keys."""
+    q, k, v = (torch.randn(1, n, HEADS, 8) for n in (1, 5000, 5000))
+    seen = []
+
+    class Watched(longattn.Kerple):
+        def form(self, call):
+            form = super().form(call)
+            seen.append(form.values.shape[1])
+            return form
+
+    bias = Watched(torch.rand(HEADS), torch.rand(HEADS))
+    plain = longattn.Kerple(bias.r1, bias.r2)
+    for mask, size in (
+        (Window(64), 64),
+        (Window(64, sink_tokens=1), 5000),
+        (Groups(100), 100),
+        (Causal(), 5000),
+        (Band(10, 20), 11),  # no key is ahead of the last
+    ):
+        ours = longattn.attention(q, k, v, mask, bias=bias)
+        expected = reference.attention(q, k, v, mask, bias=plain)
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+        assert seen.pop() == size, mask
+
+
+@pytest.mark.parametrize("bias", ["alibi", "alibi ceiling", "kerple log", "kerple power", "sandwich"])
+def test_biases_far_from_home(bias):
+    """Queries that stand 2^31 positions behind their keys: tables hold what is met, no more."""
+    shapes, build = BIASES[bias]
+    leaves = parameters(torch.Generator().manual_seed(1), *shapes)
+    tensors = inputs.qkv(Case("far", Full(), 30, 40, q_heads=HEADS, head_dim=8), torch.float64)
+    arguments = dict(bias=build(*leaves), q_start=2**31)
+    ours = longattn.attention(*tensors, Full(), **arguments)
+    expected = reference.attention(*tensors, Full(), **arguments)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+
+
+def test_buckets_may_be_trained():
+    """One bias for all steps: it holds the parameter, not what the parameter was."""
+    buckets = torch.zeros(HEADS, 16, requires_grad=True)
+    bias = longattn.RelativeBias.from_t5(buckets, max_distance=60)
+    tensors = [tensor.detach() for tensor in inputs.qkv(SHAPES[0], torch.float32)]
+    outs = []
+    for _ in range(3):
+        out = longattn.attention(*tensors, Causal(), bias=bias)
+        (gradient,) = torch.autograd.grad(out.square().sum(), buckets)
+        with torch.no_grad():
+            buckets += gradient
+        outs.append(out)
+    assert not torch.equal(outs[0], outs[1]) and not torch.equal(outs[1], outs[2])
+
+
+def test_compile_with_a_softcap_that_changes():
+    compiled = torch.compile(
+        lambda q, k, v, cap: longattn.attention(q, k, v, Causal(), softcap=cap),
+        fullgraph=True,
+        backend="aot_eager",
+    )
+    tensors = [tensor.detach() for tensor in inputs.qkv(SHAPES[0], torch.float32)]
+    for cap in (2.0, 3.0, 4.5):
+        expected = longattn.attention(*tensors, Causal(), softcap=cap)
+        assert torch.equal(compiled(*tensors, cap), expected)

@@ -73,7 +73,9 @@ def dilated_attention(
     for length, rate in zip(segment_lengths, dilation_rates):
         branches += [int(length), int(rate)]
     scores = score_arguments.lower(
-        q, k, bias, softcap, sink_logits, q_start, k_start, packed=False
+        *(q, k, bias, softcap, sink_logits, q_start, k_start),
+        packed=False,
+        reach=max(segment_lengths),
     )
     out, lse = ops.attention(
         q,

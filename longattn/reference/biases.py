@@ -8,6 +8,8 @@ from longattn import biases
 
 def bias_matrix(bias, distances, head, q_heads, dtype):
     """The bias of `head` for int64 `distances` (query - key), in `dtype`."""
+    if isinstance(bias, biases.T5Bias):
+        bias = bias.relative()
     away = distances.abs()
     if isinstance(bias, biases.Alibi):
         slopes = _default_slopes(q_heads) if bias.slopes is None else bias.slopes

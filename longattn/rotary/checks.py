@@ -183,6 +183,19 @@ def check_in_place(q, k, inplace, key_norm) -> None:
     check_flag("inplace", inplace)
     if not inplace:
         return
+    for name, tensor in (("q", q), ("k", k)):
+        if any(n > 1 and stride == 0 for n, stride in zip(tensor.shape, tensor.stride())):
+            raise ValueError(
+                f"inplace=True cannot change {name}, whose elements share memory (strides "
+                f"{tensor.stride()}): use inplace=False, or {name}.contiguous()"
+            )
+    # Without data, as under torch.compile, there are no addresses to compare.
+    has_data = not torch.compiler.is_compiling() and q.numel() and k.numel()
+    if has_data and q.data_ptr() == k.data_ptr():
+        raise ValueError(
+            "inplace=True needs a q and a k of their own, got two that begin in one place: they "
+            "would be rotated twice"
+        )
     differentiates = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
     for name, tensor in (("q", q), ("k", k)):
         if differentiates and tensor.requires_grad and tensor.is_leaf:
