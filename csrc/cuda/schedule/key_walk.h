@@ -21,11 +21,18 @@ LONGATTN_DEVICE void walk_keys(Stage (&stages)[kStages], const Problem& problem,
                                const QueryTile& tile, int thread, Prepare prepare, Visit visit) {
   const Sequence& sequence = tile.sequence;
   const int32_t kv_head = kv_head_of(problem, tile.head);
-  const auto k = key_rows<const Element>(problem.k, sequence, kv_head, 0, problem.head_dim);
-  const auto v = key_rows<const Element>(problem.v, sequence, kv_head, 0, problem.value_dim);
+  const auto first_row = [&](const TensorView& view) {
+    return row_pointer<const Element>(view, sequence.batch, sequence.k_row, kv_head);
+  };
+  const Element *k = first_row(problem.k), *v = first_row(problem.v);
   const auto load = [&](Stage& stage, int32_t first_key) {
-    copy_rows_async<kThreads>(stage.k, k.from(first_key), thread);
-    copy_rows_async<kThreads>(stage.v, v.from(first_key), thread);
+    // Strides and lengths are read again for every tile, rather than kept in registers.
+    const auto from = [&](const Element* data, int64_t stride, int dim) {
+      return GlobalRows<const Element>{data, stride * sequence.row_step, sequence.k_len, dim}.from(
+          first_key);
+    };
+    copy_rows_async<kThreads>(stage.k, from(k, problem.k.row_stride, problem.head_dim), thread);
+    copy_rows_async<kThreads>(stage.v, from(v, problem.v.row_stride, problem.value_dim), thread);
   };
   walk_tiles(
       tile.keys.count(),
