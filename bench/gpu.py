@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import pathlib
 import platform
 import subprocess
@@ -18,7 +17,7 @@ import time
 import torch
 
 import longattn
-from bench import gpu_goals
+from bench import gpu_goals, record
 from bench.gpu_cases import standard_cases
 from bench.gpu_contender import Case, Prepared, differences
 from bench.gpu_timing import milliseconds, peak_mebibytes
@@ -84,13 +83,6 @@ def command(*words: str) -> str:
     return result.stdout.strip() if result.returncode == 0 else ""
 
 
-def commit() -> str:
-    root = str(pathlib.Path(__file__).resolve().parent.parent)
-    name = command("git", "-C", root, "rev-parse", "HEAD")
-    changed = " with changes" if command("git", "-C", root, "status", "--porcelain") else ""
-    return os.environ.get("LONGATTN_COMMIT") or (name + changed if name else "unknown")
-
-
 def machine() -> dict:
     index = torch.cuda.current_device()
     major, minor = torch.cuda.get_device_capability(index)
@@ -108,7 +100,7 @@ def machine() -> dict:
         "cudnn": torch.backends.cudnn.version(),
         "python": platform.python_version(),
         "longattn": longattn.__version__,
-        "commit": commit(),
+        "commit": record.commit(),
     }
 
 

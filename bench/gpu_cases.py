@@ -12,7 +12,6 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import longattn
-from bench.cases import causal_pairs, lambda_pairs
 from bench.gpu_contender import (
     HEADS_FIRST,
     OURS,
@@ -23,8 +22,9 @@ from bench.gpu_contender import (
     ours,
     plain,
 )
-from bench.gpu_dilated import branches_as_dense, dilated_pairs, gathered_dilated
+from bench.gpu_dilated import branches_as_dense, gathered_dilated
 from bench.gpu_positions import position_cases
+from bench.visible_pairs import causal_pairs, dilated_pairs, lambda_pairs
 from longattn.masks import Causal, Window
 
 LONGNET = ((2048, 4096, 8192, 16384, 32768), (1, 2, 4, 6, 12))  # segment lengths, dilation rates

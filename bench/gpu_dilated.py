@@ -9,12 +9,6 @@ import torch
 from bench.gpu_contender import Layout
 
 
-def dilated_pairs(length: int, segment_length: int, rate: int, heads: int) -> int:
-    """Causal pairs of one branch over all heads, head h at offset h mod rate; segments divide."""
-    rows = [len(range(head % rate, segment_length, rate)) for head in range(heads)]
-    return (length // segment_length) * sum(count * (count + 1) // 2 for count in rows)
-
-
 def branches_as_dense(branches) -> Layout:
     """A tensor [1, length, heads, dim] as dense problems of the sizes of these branches, one call
     each: [length / segment, segment / rate, heads, dim]. Its rows are the first of each segment,

@@ -6,8 +6,8 @@ from __future__ import annotations
 import torch
 
 import longattn
-from bench.cases import causal_pairs, lambda_pairs
 from bench.gpu_contender import OURS, Case, ours
+from bench.visible_pairs import causal_pairs, lambda_pairs
 from longattn.masks import Causal
 
 HEAD_DIM = 128

@@ -77,16 +77,6 @@ def test_packed_and_dense_pairs_are_counted():
     assert sum(lengths) == 1000 and len(lengths) == 9 and min(lengths) > 0
 
 
-@pytest.mark.parametrize("segment, rate", [(16, 1), (16, 4), (32, 6), (8, 12)])
-def test_dilated_pairs_are_counted(segment, rate):
-    heads, positions, expected = 5, torch.arange(96), 0
-    for head in range(heads):
-        kept = positions[(positions % segment) % rate == head % rate]
-        together = kept[:, None] // segment == kept // segment
-        expected += int((together & (kept[:, None] >= kept)).sum())
-    assert gpu_dilated.dilated_pairs(96, segment, rate, heads) == expected
-
-
 def test_branches_as_dense_problems_have_their_sizes():
     layout = gpu_dilated.branches_as_dense([(16, 1), (32, 6)])
     shapes = [tuple(x.shape) for x in layout.split(torch.zeros(1, 96, 3, 8))]
