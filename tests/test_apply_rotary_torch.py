@@ -346,3 +346,26 @@ def test_a_rotation_of_a_case_is_a_leaf_of_no_graph():
     new_q, _ = rotary_cases.call(case, tensors, torch.float32, False)
     parents = [node for node, _ in new_q.grad_fn.next_functions if node is not None]
     assert len(parents) == 2  # q and k
+
+
+@pytest.mark.parametrize("function", ["apply_rotary", "rerope_attention"])
+def test_torch_func_is_refused_by_name(function):
+    rope = longattn.RotaryEmbedding(8)
+    x = torch.randn(1, 5, 2, 8)
+
+    def loss(q):
+        if function == "apply_rotary":
+            return longattn.apply_rotary(q, x, rope)[0].sum()
+        return longattn.rerope_attention(q, x, x, rope, window=3).sum()
+
+    with pytest.raises(NotImplementedError, match="torch.func"):
+        torch.func.grad(loss)(x)
+
+
+def test_memory_that_would_be_rotated_twice_is_refused():
+    rope = longattn.RotaryEmbedding(8)
+    x = torch.randn(1, 5, 2, 8)
+    with pytest.raises(ValueError, match="rotated twice"):
+        longattn.apply_rotary(x, x, rope, inplace=True)
+    with pytest.raises(ValueError, match="share memory"):
+        longattn.apply_rotary(x[:, :1].expand(1, 5, 2, 8), x, rope, inplace=True)

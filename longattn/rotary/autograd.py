@@ -28,6 +28,11 @@ class _NoSecondDerivative(torch.autograd.Function):
 def wants_autograd(*tensors) -> bool:
     """Under forward-mode differentiation too: there the Function raises, since it has no jvp; the
     plain path would return tangents of zero."""
+    if torch._C._are_functorch_transforms_active():
+        raise NotImplementedError(
+            "apply_rotary, and the functions that rotate, cannot be transformed by torch.func (grad, "
+            "jvp, vmap): use torch.autograd, or rotate outside of the transform"
+        )
     wants_backward = any(tensor is not None and tensor.requires_grad for tensor in tensors)
     return forward_ad._current_level >= 0 or (wants_backward and torch.is_grad_enabled())
 
