@@ -9,7 +9,7 @@ from typing import Callable
 import torch
 
 import longattn
-from longattn import Causal, Groups, LogN, RotaryEmbedding, Window
+from longattn import Causal, LogN, RotaryEmbedding, Window
 from longattn.demo.extrapolation.rotary_rows import rotary_rows, rotated_attention
 from longattn.demo.extrapolation.settings import ExtrapolationSettings
 from longattn.demo.model import HEADS, LAYERS, WIDTH, Attends
@@ -75,10 +75,14 @@ def _kerple_layer(r1, r2):
 def _xpos(length: int) -> Weights:
     """Causal in training; at inference two blocks of half the training length, as the paper has."""
     rope, block = RotaryEmbedding.xpos(HEAD_DIM), length // 2
-    in_blocks = rotated_attention(rope, Groups(block, back=1))
-    return Weights(
-        rotated_attention(rope), {f"xPos, causal blocks of {block}": lambda multiple: in_blocks}
-    )
+
+    def train(q, k, v):
+        return longattn.xpos_attention(q, k, v, rope)
+
+    def in_blocks(q, k, v):
+        return longattn.xpos_attention(q, k, v, rope, block=block)
+
+    return Weights(train, {f"xPos, causal blocks of {block}": lambda multiple: in_blocks})
 
 
 def _key_norm(rope: RotaryEmbedding):
