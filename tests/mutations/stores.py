@@ -152,8 +152,8 @@ COLLECTIVES = [
     Mutation(
         "lanes whose row exists add up their sums alone",
         FORWARD,
-        "softmax_.finish_row(half, scores_.factor())",
-        "exists ? softmax_.finish_row(half, scores_.factor()) : Finished<float>{}",
+        "softmax_.finish_row(half, scores_.factor(), sink)",
+        "exists ? softmax_.finish_row(half, scores_.factor(), sink) : Finished<float>{}",
         "wide",
         DIVIDED,
     ),

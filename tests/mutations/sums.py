@@ -25,8 +25,8 @@ SUMS = [
     Mutation(
         "general scores are not scaled",
         "cuda/scores/general.h",
-        "products.values[block][i] *= scale_;",
-        ";",
+        "float value = product * scale_;",
+        "float value = product;",
         "negative scale",
         WRONG,
     ),
