@@ -25,8 +25,8 @@ SUMS = [
     Mutation(
         "general scores are not scaled",
         "cuda/scores/general.h",
-        "float value = product * scale_;",
-        "float value = product;",
+        "product * scale_",
+        "product",
         "negative scale",
         WRONG,
     ),
