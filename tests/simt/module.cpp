@@ -79,8 +79,8 @@ Visit visit_of(const char* kernel, const Config (&configs)[kCount], int dim, int
   return {kernel, config->query_tile, config->key_tile, matrices * numbers / (16 * 8 * 16)};
 }
 
-// kernel -> (queries of a tile, keys of a tile, visits since the last call), where the larger of
-// head_dim and value_dim has been `dim` since then.
+// kernel -> (queries of a tile, keys of a tile, visits since the last call) of those that were
+// launched, where the larger of head_dim and value_dim has been `dim` since then.
 pybind11::dict take_visits(int dim) {
   pybind11::dict result;
   std::map<std::string, uint64_t> products = simt::take_products();
@@ -88,7 +88,9 @@ pybind11::dict take_visits(int dim) {
            visit_of("forward", cuda::kForwardConfigs, dim, 2),
            visit_of("query_gradient", cuda::kQueryGradientConfigs, dim, 3),
            visit_of("key_gradient", cuda::kKeyGradientConfigs, dim, 4),
+           visit_of("bias_gradient", cuda::kBiasGradientConfigs, dim, 2),
        }) {
+    if (!products.contains(visit.kernel)) continue;
     result[visit.kernel] = pybind11::make_tuple(visit.queries, visit.keys,
                                                 products[visit.kernel] / double(visit.products));
   }

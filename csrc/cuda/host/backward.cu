@@ -65,23 +65,42 @@ void launch_key_gradient(const BackwardParameters& parameters, void* stream) {
               sizeof(KeyGradientShared<kConfig, Scores>), stream, parameters);
 }
 
+constexpr int64_t kMaxBiasShares = 8;  // each costs a number for every head and distance
+constexpr int64_t kQueriesOfBiasShare = 1024;
+
+// Sequences as long as there are enough of them, else slices of their queries too.
+int64_t bias_shares(const SequenceLayout& layout) {
+  const int64_t sequences = std::clamp<int64_t>(sequences_of(layout), 1, kMaxBiasShares);
+  const int64_t slices = ceil_divide(longest_q_len(layout), kQueriesOfBiasShare);
+  return sequences * std::clamp<int64_t>(slices, 1, kMaxBiasShares / sequences);
+}
+
 // Even diagonals, then odd ones: those of one launch share no distance.
 template <int kIndex, class Element>
 void launch_bias_gradient(const BackwardParameters& parameters, void* stream) {
-  constexpr BackwardConfig kConfig = kQueryGradientConfigs[kIndex];
+  constexpr BackwardConfig kConfig = kBiasGradientConfigs[kIndex];
   const BackwardProblem& problem = parameters.problem;
+  const SequenceLayout& layout = problem.layout;
   const BiasGradient& gradient = problem.bias_gradient;
-  const int64_t step = problem.layout.split == Split::kDilated ? problem.layout.rate : 1;
-  const DiagonalRange range =
-      diagonal_range(floor_divide(gradient.first_distance, step),
-                     ceil_divide(gradient.first_distance + gradient.span - 1, step),
-                     kConfig.query_tile);
-  for (int64_t first = range.begin; first < std::min(range.begin + 2, range.end); ++first) {
-    const BiasGradientWork work{first, ceil_divide(range.end - first, 2)};
-    const unsigned grid = checked_grid(work.diagonals * problem.q_heads * gradient.shares);
+  const int64_t sequence_shares =
+      std::clamp<int64_t>(sequences_of(layout), 1, std::min(gradient.shares, kMaxBiasShares));
+  const int64_t tiles = ceil_divide(longest_q_len(layout), kConfig.query_tile);
+  const int64_t slice_tiles = ceil_divide(tiles, gradient.shares / sequence_shares);
+  int64_t first = gradient.first_distance, last = first + gradient.span - 1, step = 1;
+  if (layout.split == Split::kDilated) {
+    step = layout.rate;  // within a segment
+    first = std::max(first, 1 - layout.segment_length);
+    last = std::min(last, layout.segment_length - 1);
+  }
+  const Numbers diagonals =
+      diagonals_of(ceil_divide(first, step), floor_divide(last, step), kConfig.query_tile);
+  for (int64_t begin : {diagonals.begin, diagonals.begin + 1}) {
+    const int64_t count = ceil_divide(std::max<int64_t>(diagonals.end - begin, 0), 2);
+    const unsigned grid = checked_grid(count * problem.q_heads * gradient.shares);
     if (grid == 0) continue;
     launch("bias_gradient", &bias_gradient_kernel<kIndex, Element>, grid, kConfig.threads(),
-           sizeof(BiasGradientShared<kConfig>), stream, parameters, work);
+           sizeof(BiasGradientShared<kConfig>), stream, parameters,
+           BiasGradientWork{begin, count, sequence_shares, slice_tiles});
   }
 }
 
@@ -100,9 +119,7 @@ BackwardSizes backward_sizes(const Problem& problem, const BandTable& bands) {
   const SinkSlices sinks = plan_slices(problem, bands, nullptr);
   const int64_t rows =
       (sinks.count - 1) * sequences_of(problem.layout) * problem.kv_heads * int64_t{sinks.rows};
-  constexpr int64_t kMaxBiasShares = 8;  // each costs a number for every head and distance
-  return {rows * (problem.head_dim + problem.value_dim),
-          std::clamp<int64_t>(sequences_of(problem.layout), 1, kMaxBiasShares)};
+  return {rows * (problem.head_dim + problem.value_dim), bias_shares(problem.layout)};
 }
 
 void backward(const BackwardProblem& problem, const BandTable& bands, ElementType type,
@@ -120,7 +137,7 @@ void backward(const BackwardProblem& problem, const BandTable& bands, ElementTyp
       });
     });
     if (problem.bias_gradient.data == nullptr) return;
-    with_config(kQueryGradientConfigs, dim, [&](auto index) {
+    with_config(kBiasGradientConfigs, dim, [&](auto index) {
       launch_bias_gradient<decltype(index)::value, Element>(parameters, stream);
     });
   });

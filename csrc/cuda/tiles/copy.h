@@ -18,6 +18,7 @@ struct GlobalRows {
   int64_t stride;  // elements between rows
   int count;
   int dim;
+  int begin = 0;  // rows before it do not exist
 
   LONGATTN_DEVICE GlobalRows from(int row) const {
     return {data + row * stride, stride, count - row, dim};
@@ -37,8 +38,8 @@ LONGATTN_DEVICE void copy_rows_async(const Tile& tile, const GlobalRows<Element>
   const uint32_t target = tile.address(first_row, chunk);
 #pragma unroll
   for (int row = 0; row < Tile::kRows; row += kStep) {
-    ptx::cp_async_16(target + row * Tile::kChunks * kChunkBytes, source,
-                     first_row + row < valid_rows);
+    const bool valid = first_row + row < valid_rows && first_row + row >= rows.begin;
+    ptx::cp_async_16(target + row * Tile::kChunks * kChunkBytes, source, valid);
     source += kStep * rows.stride;
   }
 }

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The gradient of a bias, by distance: a thread block owns the distances of one diagonal of tiles in
-// one head, and walks along it through the sequences of its share, so that each sum is made in one
-// order. Distances of neighbouring diagonals overlap: even and odd ones are launched in turn.
+// one head, and walks along it through the queries of its share. In every tile a lane's places have
+// the distances that they had in the one before, so that sums stay in registers until the end.
+// Distances of neighbouring diagonals overlap: even and odd ones are launched in turn.
 #pragma once
 
 #include <ptx/barrier.h>
+#include <ptx/memory.h>
 
 #include "cuda/backward/parameters.h"
 #include "cuda/backward/sm80/config.h"
 #include "cuda/schedule/diagonal.h"
+#include "cuda/schedule/walk.h"
 #include "cuda/scores/general.h"
 #include "cuda/tiles/matmul.h"
 #include "cuda/tiles/store.h"
@@ -18,33 +21,49 @@
 
 namespace longattn::cuda {
 
-// A block of the launch: diagonals first, first + 2, ... of each head and share.
+// Shares take sequences in turn; where there are less sequences than shares, they take slices of
+// each sequence's queries.
 struct BiasGradientWork {
-  int64_t first_diagonal;
+  int64_t first_diagonal;  // blocks own diagonals first, first + 2, ...
   int64_t diagonals;
+  int64_t sequence_shares;
+  int64_t slice_tiles;  // tiles of queries of a slice
+};
+
+// A tile of queries that sees keys beside it.
+struct TileOnDiagonal {
+  int32_t first_row;
+  bool full;
 };
 
 template <BackwardConfig kConfig>
 struct BiasGradientShared {
-  SharedTile<kConfig.query_tile, kConfig.head_dim> q;
-  SharedTile<kConfig.query_tile, kConfig.head_dim> dout;
-  SharedTile<kConfig.key_tile, kConfig.head_dim> k;
-  SharedTile<kConfig.key_tile, kConfig.head_dim> v;
+  // Two stages for each pair of tiles: queries and keys, then dO and values.
+  struct Stage {
+    SharedTile<kConfig.query_tile, kConfig.head_dim> left;
+    SharedTile<kConfig.key_tile, kConfig.head_dim> right;
+  };
+  union {
+    Stage stages[kStages];
+    // One column more than there are keys: a diagonal then steps through all banks.
+    float sums[kConfig.query_tile][kConfig.key_tile + 1];
+  };
   GeneralScores::Strip<kConfig.query_tile, kConfig.key_tile> strip;
-  // One column more than there are keys: a diagonal then steps through all banks.
-  float gradients[kConfig.query_tile][kConfig.key_tile + 1];
   Sequence sequence;
+  Coverage coverage[kConfig.threads()];
+  TileOnDiagonal tiles[kConfig.threads()];
 };
 
 template <BackwardConfig kConfig, class Element>
 class BiasGradientBlock {
  public:
   using Shared = BiasGradientShared<kConfig>;
+  using Stage = typename Shared::Stage;
   static constexpr int kThreads = kConfig.threads();
   static constexpr int kTile = kConfig.query_tile;
-  static constexpr int kDiagonals = 2 * kTile - 1;
+  static constexpr int kDistances = 2 * kTile - 1;
   static_assert(kConfig.key_tile == kTile && kTile == kConfig.warps * kWarpRows);
-  static_assert(kDiagonals <= kThreads, "a thread owns a distance");
+  static_assert(kDistances <= kThreads, "a thread owns a distance");
 
   LONGATTN_DEVICE BiasGradientBlock(Shared& shared, const BackwardParameters& parameters,
                                     int64_t diagonal, int32_t head, int64_t share)
@@ -55,132 +74,187 @@ class BiasGradientBlock {
         diagonal_(diagonal),
         share_(share),
         head_(head),
-        kv_head_(kv_head_of(parameters.problem, head)),
         thread_(threadIdx.x),
         lane_(threadIdx.x % kWarp),
         warp_row_(threadIdx.x / kWarp * kWarpRows) {}
 
-  LONGATTN_DEVICE void run() {
+  LONGATTN_DEVICE void run(const BiasGradientWork& work) {
+    fill_strip();
+    sums_.clear();
     const int64_t sequences = sequences_of(problem_.layout);
-    for (int64_t s = share_; s < sequences; s += problem_.bias_gradient.shares) {
+    const int64_t slice = share_ / work.sequence_shares * work.slice_tiles;
+    bool any = false;
+    for (int64_t s = share_ % work.sequence_shares; s < sequences; s += work.sequence_shares) {
       if (thread_ == 0) {
         shared_.sequence = sequence_at(problem_.layout, s, head_, problem_.q_heads);
       }
-      ptx::synchronize_block();  // every thread sees the sequence
-      walk();
-      ptx::synchronize_block();  // no thread still reads it
+      ptx::synchronize_block();  // every thread sees the sequence, and the strip
+      const Numbers tiles = tiles_of_slice({slice, slice + work.slice_tiles});
+      for (int64_t first = tiles.begin; first < tiles.end; first += kThreads) {
+        const int32_t count = find_tiles(first, tiles.end);
+        walk(count);
+        any = any || count > 0;
+      }
+      ptx::synchronize_block();  // no thread still reads the sequence or the list
     }
-    add();
+    if (any) add();
   }
 
  private:
-  // Pairs of a row of the sequence and a key that is `diagonal_` tiles behind it.
-  LONGATTN_DEVICE void walk() {
+  // The same for every pair of tiles on the diagonal.
+  LONGATTN_DEVICE void fill_strip() {
+    const int64_t step = problem_.layout.split == Split::kDilated ? problem_.layout.rate : 1;
+    const Sequence steps{0, 0, 0, step, 0, 0, diagonal_ * kTile};
+    scores_.fill(shared_.strip, steps, head_, 0, 0, thread_, kThreads);
+  }
+
+  LONGATTN_DEVICE Numbers tiles_of_slice(const Numbers& slice) const {
+    const int64_t nearest = diagonal_ * kTile - (kTile - 1);
+    const int64_t end = end_of_keys_at(band_, nearest, nearest + 2 * (kTile - 1),
+                                       shared_.sequence.k_len);
+    const Numbers tiles = tiles_beside_keys(shared_.sequence, diagonal_, end, kTile);
+    return {larger(tiles.begin, slice.begin), smaller(tiles.end, slice.end)};
+  }
+
+  // Each thread looks at one tile of [first, end); those that see something are listed in order.
+  LONGATTN_DEVICE int32_t find_tiles(int64_t first, int64_t end) {
     const Sequence& sequence = shared_.sequence;
-    const int64_t end = end_of_keys_at(band_, diagonal_ * kTile - (kTile - 1),
-                                       diagonal_ * kTile + kTile - 1, sequence.k_len);
-    const int64_t behind = sequence.diagonal - diagonal_ * kTile;  // of the first key, from its row
-    const int64_t first = larger(ceil_divide(-behind - (kTile - 1), kTile), 0);
-    for (int64_t row = first * kTile; row < sequence.q_len && row + behind < end; row += kTile) {
-      visit(static_cast<int32_t>(row), row + behind);
+    const int64_t row = (first + thread_) * kTile;
+    Coverage mine{false, false};
+    if (first + thread_ < end) {
+      const auto last_row = static_cast<int32_t>(smaller(row + kTile, sequence.q_len) - 1);
+      mine = coverage(bounds_at(band_, sequence, static_cast<int32_t>(row)),
+                      bounds_at(band_, sequence, last_row),
+                      first_key_beside(sequence, diagonal_, row, kTile), kTile);
     }
-  }
-
-  LONGATTN_DEVICE void visit(int32_t first_row, int64_t tile_begin) {
-    const Sequence& sequence = shared_.sequence;
-    const int32_t last_row = smaller(first_row + kTile, sequence.q_len) - 1;
-    const int32_t tile_end = static_cast<int32_t>(smaller(tile_begin + kTile, sequence.k_len));
-    const int32_t first_key = static_cast<int32_t>(larger(tile_begin, 0));
-    if (!any_is_seen(bounds_at(band_, sequence, first_row), bounds_at(band_, sequence, last_row),
-                     first_key, tile_end)) {
-      return;  // the same for all threads
+    shared_.coverage[thread_] = mine;
+    ptx::synchronize_block();  // every tile has been looked at, and the last list is done with
+    int32_t before = 0, count = 0;
+    for (int other = 0; other < kThreads; ++other) {
+      before += other < thread_ && shared_.coverage[other].any;
+      count += shared_.coverage[other].any;
     }
-    load(first_row, first_key);
-    compute(first_row, first_key, tile_end);
-    ptx::synchronize_block();  // all gradients of the tile are there
-    // Column 0 of the tile is `shift` keys into the diagonal.
-    sum_up(static_cast<int>(first_key - tile_begin));
-    ptx::synchronize_block();  // the next tile may replace everything
+    if (mine.any) shared_.tiles[before] = {static_cast<int32_t>(row), mine.all};
+    ptx::synchronize_block();  // the list is complete
+    return count;
   }
 
-  LONGATTN_DEVICE void load(int32_t first_row, int32_t first_key) {
+  LONGATTN_DEVICE void walk(int32_t count) {
+    walk_tiles(
+        2 * count,
+        [&](int32_t step) { load(shared_.stages[step % kStages], step, shared_.tiles[step / 2]); },
+        [&](int32_t step) { visit(shared_.stages[step % kStages], step, shared_.tiles[step / 2]); });
+    // The next walk fills stages, whatever it begins with, only behind find_tiles' barriers.
+  }
+
+  LONGATTN_DEVICE void load(Stage& stage, int32_t step, const TileOnDiagonal& tile) {
+    const bool scores = step % 2 == 0;
     const Sequence& sequence = shared_.sequence;
-    const auto queries = [&](const TensorView& view, int dim) {
-      return query_rows<const Element>(view, sequence, head_, first_row, dim);
-    };
-    const auto keys = [&](const TensorView& view, int dim) {
-      return key_rows<const Element>(view, sequence, kv_head_, first_key, dim);
-    };
-    copy_rows_async<kThreads>(shared_.q, queries(problem_.q, problem_.head_dim), thread_);
-    copy_rows_async<kThreads>(shared_.dout, queries(problem_.dout, problem_.value_dim), thread_);
-    copy_rows_async<kThreads>(shared_.k, keys(problem_.k, problem_.head_dim), thread_);
-    copy_rows_async<kThreads>(shared_.v, keys(problem_.v, problem_.value_dim), thread_);
-    ptx::cp_async_commit();
-    scores_.fill(shared_.strip, sequence, head_, first_row, first_key, thread_, kThreads);
-    ptx::cp_async_wait<0>();
-    ptx::synchronize_block();  // the copies of all threads have landed
+    const int dim = scores ? problem_.head_dim : problem_.value_dim;
+    const auto first_key =
+        static_cast<int32_t>(first_key_beside(sequence, diagonal_, tile.first_row, kTile));
+    copy_rows_async<kThreads>(
+        stage.left,
+        query_rows<const Element>(scores ? problem_.q : problem_.dout, sequence, head_,
+                                  tile.first_row, dim),
+        thread_);
+    auto keys = key_rows<const Element>(scores ? problem_.k : problem_.v, sequence,
+                                        kv_head_of(problem_, head_), first_key, dim);
+    keys.begin = -first_key;
+    copy_rows_async<kThreads>(stage.right, keys, thread_);
   }
 
-  // gradients = p * (dO V^T - delta); the bias joins the score behind the cap.
-  LONGATTN_DEVICE void compute(int32_t first_row, int32_t first_key, int32_t tile_end) {
-    RegisterTile<kTile> products, dp;
-    products.clear();
-    multiply_by_rows<Element>(products, shared_.q, warp_row_, shared_.k, lane_);
+  LONGATTN_DEVICE void visit(const Stage& stage, int32_t step, const TileOnDiagonal& tile) {
+    if (step % 2 == 0) {
+      products_.clear();
+      multiply_by_rows<Element>(products_, stage.left, warp_row_, stage.right, lane_);
+      return;
+    }
+    float reference[kRowsOfLane], delta[kRowsOfLane];
+    load_rows(reference, delta, tile.first_row);
+    RegisterTile<kTile> dp;
     dp.clear();
-    multiply_by_rows<Element>(dp, shared_.dout, warp_row_, shared_.v, lane_);
+    multiply_by_rows<Element>(dp, stage.left, warp_row_, stage.right, lane_);
+    auto& gradients = products_;
+#pragma unroll
+    for (int block = 0; block < dp.kBlocks; ++block) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        float slope;  // not wanted: the bias joins the score behind the cap
+        const float exponent = scores_.exponent(
+            products_.values[block][i], reference[i / 2], shared_.strip,
+            warp_row_ + row_of_lane(lane_, i / 2), column_of_lane(lane_, block) + i % 2, slope);
+        gradients.values[block][i] =
+            ptx::exp2_approximate(exponent) * (dp.values[block][i] - delta[i / 2]);
+      }
+    }
+    if (!tile.full) hide(gradients, tile.first_row);
+#pragma unroll
+    for (int block = 0; block < dp.kBlocks; ++block) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums_.values[block][i] += gradients.values[block][i];
+    }
+  }
+
+  LONGATTN_DEVICE void load_rows(float (&reference)[kRowsOfLane], float (&delta)[kRowsOfLane],
+                                 int32_t first_row) const {
+    const Sequence& sequence = shared_.sequence;
 #pragma unroll
     for (int half = 0; half < kRowsOfLane; ++half) {
-      const int row_of_tile = warp_row_ + row_of_lane(lane_, half);
-      const int32_t row = first_row + row_of_tile;
-      const bool exists = row < shared_.sequence.q_len;
-      const RowBounds bounds =
-          exists ? bounds_at(band_, shared_.sequence, row) : RowBounds{0, 0, 0, 0};
-      const float reference = exists ? weight_reference(row_number(problem_.lse, row)) : INFINITY;
-      const float delta = exists ? row_number(problem_.delta, row) : 0.0f;
+      const int32_t row = first_row + warp_row_ + row_of_lane(lane_, half);
+      reference[half] = INFINITY;  // weights 0
+      delta[half] = 0.0f;
+      if (row >= sequence.q_len) continue;
+      const int64_t stored_row = stored_query(sequence, row);
+      reference[half] = weight_reference(ptx::load_global_float(
+          row_pointer<float>(problem_.lse, sequence.batch, stored_row, head_)));
+      delta[half] = ptx::load_global_float(
+          row_pointer<float>(problem_.delta, sequence.batch, stored_row, head_));
+    }
+  }
+
+  LONGATTN_DEVICE void hide(RegisterTile<kTile>& gradients, int32_t first_row) const {
+    const Sequence& sequence = shared_.sequence;
+    const auto first_key =
+        static_cast<int32_t>(first_key_beside(sequence, diagonal_, first_row, kTile));
 #pragma unroll
-      for (int block = 0; block < products.kBlocks; ++block) {
+    for (int half = 0; half < kRowsOfLane; ++half) {
+      const int32_t row = first_row + warp_row_ + row_of_lane(lane_, half);
+      const RowBounds bounds =
+          row < sequence.q_len ? bounds_at(band_, sequence, row) : RowBounds{0, 0, 0, 0};
+#pragma unroll
+      for (int block = 0; block < gradients.kBlocks; ++block) {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-          const int column = column_of_lane(lane_, block) + i;
-          const int32_t key = first_key + column;
-          float slope;
-          const float exponent = scores_.exponent(products.values[block][2 * half + i], reference,
-                                                  shared_.strip, row_of_tile, column, slope);
-          const float gradient =
-              ptx::exp2_approximate(exponent) * (dp.values[block][2 * half + i] - delta);
-          const bool counts = is_visible(bounds, key) && key < tile_end;
-          ptx::store_shared_float(ptx::shared_address(&shared_.gradients[row_of_tile][column]),
-                                  counts ? gradient : 0.0f);
+          const int32_t key = first_key + column_of_lane(lane_, block) + i;
+          if (!is_visible(bounds, key)) gradients.values[block][2 * half + i] = 0.0f;
         }
       }
     }
   }
 
-  LONGATTN_DEVICE float row_number(const RowView& view, int32_t row) const {
-    const Sequence& sequence = shared_.sequence;
-    return ptx::load_global_float(
-        row_pointer<float>(view, sequence.batch, stored_query(sequence, row), head_));
-  }
-
-  // Thread t sums up row - column = t - (kTile - 1), columns counted from the diagonal's first key.
-  LONGATTN_DEVICE void sum_up(int shift) {
-    if (thread_ >= kDiagonals) return;
+  // Thread t adds up the places with row - column = t - (kTile - 1).
+  LONGATTN_DEVICE void add() {
+    sums_.for_each(lane_, [&](float& sum, int half, int column) {
+      float* place = &shared_.sums[warp_row_ + row_of_lane(lane_, half)][column];
+      ptx::store_shared_float(ptx::shared_address(place), sum);
+    });
+    ptx::synchronize_block();  // the sums of all lanes are there
+    if (thread_ >= kDistances) return;
+    float sum = 0.0f;
     for (int row = 0; row < kTile; ++row) {
-      const int column = row - (thread_ - (kTile - 1)) - shift;
+      const int column = row + kTile - 1 - thread_;
       if (column < 0 || column >= kTile) continue;
-      sum_ += ptx::load_shared_float(ptx::shared_address(&shared_.gradients[row][column]));
+      sum += ptx::load_shared_float(ptx::shared_address(&shared_.sums[row][column]));
     }
-  }
-
-  LONGATTN_DEVICE void add() const {
     const BiasGradient& gradient = problem_.bias_gradient;
     const int64_t step = problem_.layout.split == Split::kDilated ? problem_.layout.rate : 1;
     const int64_t distance = (diagonal_ * kTile + thread_ - (kTile - 1)) * step;
     const int64_t entry = distance - gradient.first_distance;
-    if (thread_ >= kDiagonals || entry < 0 || entry >= gradient.span) return;
+    if (entry < 0 || entry >= gradient.span) return;
     float* target = static_cast<float*>(gradient.data) +
                     (share_ * problem_.q_heads + head_) * gradient.span + entry;
-    ptx::store_global_float(target, ptx::load_global_float(target) + sum_);
+    ptx::store_global_float(target, ptx::load_global_float(target) + sum);
   }
 
   Shared& shared_;
@@ -188,24 +262,26 @@ class BiasGradientBlock {
   const HeadBand& band_;
   const GeneralScores scores_;
   const int64_t diagonal_, share_;
-  const int32_t head_, kv_head_;
+  const int32_t head_;
   const int thread_, lane_, warp_row_;
-  float sum_ = 0.0f;
+  RegisterTile<kTile> products_;
+  RegisterTile<kTile> sums_;  // of p * (dO V^T - delta)
 };
 
 // See forward/sm80/kernel.cuh on the index.
 template <int kIndex, class Element>
-__global__ void __launch_bounds__(kQueryGradientConfigs[kIndex].threads())
+__global__ void __launch_bounds__(kBiasGradientConfigs[kIndex].threads(),
+                                  kBiasGradientConfigs[kIndex].min_blocks)
     bias_gradient_kernel(const __grid_constant__ BackwardParameters parameters,
-                         const BiasGradientWork work) {
-  constexpr BackwardConfig kConfig = kQueryGradientConfigs[kIndex];
+                         const __grid_constant__ BiasGradientWork work) {
+  constexpr BackwardConfig kConfig = kBiasGradientConfigs[kIndex];
   const int64_t diagonal = work.first_diagonal + blockIdx.x % work.diagonals * 2;
   const int64_t rest = blockIdx.x / work.diagonals;
   const int32_t q_heads = parameters.problem.q_heads;
   BiasGradientBlock<kConfig, Element> block(ptx::shared_memory<BiasGradientShared<kConfig>>(),
                                             parameters, diagonal,
                                             static_cast<int32_t>(rest % q_heads), rest / q_heads);
-  block.run();
+  block.run(work);
 }
 
 }  // namespace longattn::cuda

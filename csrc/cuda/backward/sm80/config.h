@@ -8,7 +8,7 @@ struct BackwardConfig {
   int head_dim;  // of the tiles: all rows are padded with zeros up to it
   int query_tile;
   int key_tile;
-  int warps;  // each owns 16 rows of the tile whose gradient is summed up
+  int warps;       // each owns 16 rows of the tile whose gradient is summed up
   int min_blocks;  // of a multiprocessor; caps registers
 
   constexpr int threads() const { return warps * 32; }
@@ -24,6 +24,11 @@ inline constexpr BackwardConfig kQueryGradientConfigs[] = {
 inline constexpr BackwardConfig kKeyGradientConfigs[] = {
     {.head_dim = 64, .query_tile = 64, .key_tile = 64, .warps = 4, .min_blocks = 2},
     {.head_dim = 128, .query_tile = 32, .key_tile = 64, .warps = 4, .min_blocks = 2},
+};
+
+inline constexpr BackwardConfig kBiasGradientConfigs[] = {
+    {.head_dim = 64, .query_tile = 64, .key_tile = 64, .warps = 4, .min_blocks = 2},
+    {.head_dim = 128, .query_tile = 64, .key_tile = 64, .warps = 4, .min_blocks = 2},
 };
 
 }  // namespace longattn::cuda
