@@ -84,7 +84,7 @@ TILES = [
         "sequence.k_len - first_key",
         "sequence.q_len - first_key",
         "packed",
-        NAN,
+        WRONG,
     ),
 ]
 
