@@ -10,13 +10,15 @@ namespace longattn::cpu {
 #if defined(__linux__)
 
 // The first touch of fresh memory costs more than a copy of it when it is made page by page of
-// 4 KiB. Advice changes no contents, and its failure nothing at all.
+// 4 KiB. Advice changes no contents, and its failure nothing at all. It is rounded outwards: an
+// allocation rarely begins at a large page, and half of one would be touched page by page; for the
+// neighbour whose part it is, the size of its pages changes at most.
 void advise_huge_pages(void* data, int64_t bytes) {
   constexpr uintptr_t kHugePage = uintptr_t{1} << 21;
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + kHugePage - 1) & ~(kHugePage - 1);
-  const uintptr_t end =
-      (reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(bytes)) & ~(kHugePage - 1);
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+  const uintptr_t address = reinterpret_cast<uintptr_t>(data);
+  const uintptr_t begin = address & ~(kHugePage - 1);
+  const uintptr_t end = (address + static_cast<uintptr_t>(bytes) + kHugePage - 1) & ~(kHugePage - 1);
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 }
 
 #else

@@ -6,7 +6,7 @@
 
 namespace longattn::cpu {
 
-// A hint, and only for the large pages that lie wholly inside; nothing where there are none.
+// A hint, of no consequence where there are none.
 void advise_huge_pages(void* data, int64_t bytes);
 
 }  // namespace longattn::cpu

@@ -20,12 +20,12 @@ class Rotary {
                       void* /*bias_sums*/, void* scratch) {
     Rotary self(problem, batch, 1.0, end - begin, scratch);
     const bool shared = shares_tables(problem);
-    for (const RotarySide* side : {&problem.queries, &problem.keys}) {
-      const int64_t stop = std::min(end, side->rows);
-      if (begin >= stop) continue;
-      self.make_tables(*side, begin, stop, shared && side == &problem.keys);
-      self.forward_side(*side, begin, stop);
-    }
+    self.with_sink(self.results_stream(false), [&](auto sink) {
+      self.for_each_run(begin, end, [&](const RotarySide& side, int64_t first, int64_t stop) {
+        self.make_tables(side, first, stop, shared && &side == &problem.keys);
+        self.template forward_side<decltype(sink)>(side, first, stop);
+      });
+    });
   }
 
   // Adds to bias_sums [q_heads + kv_heads, head_dim] where gradients of biases are wanted.
@@ -33,15 +33,14 @@ class Rotary {
                        void* bias_sums, void* scratch) {
     Rotary self(problem, batch, -1.0, end - begin, scratch);
     const bool shared = shares_tables(problem) && is_wanted(problem.queries);
-    Real* sums = static_cast<Real*>(bias_sums);
-    for (const RotarySide* side : {&problem.queries, &problem.keys}) {
-      const int64_t stop = std::min(end, side->rows);
-      if (begin < stop && is_wanted(*side)) {
-        self.make_tables(*side, begin, stop, shared && side == &problem.keys);
-        self.backward_side(*side, begin, stop, sums);
-      }
-      if (sums != nullptr) sums += static_cast<int64_t>(side->heads) * problem.head_dim;
-    }
+    self.with_sink(self.results_stream(true), [&](auto sink) {
+      self.for_each_run(begin, end, [&](const RotarySide& side, int64_t first, int64_t stop) {
+        if (!is_wanted(side)) return;
+        self.make_tables(side, first, stop, shared && &side == &problem.keys);
+        self.template backward_side<decltype(sink)>(side, first, stop,
+                                                    self.sums_of(side, bias_sums));
+      });
+    });
   }
 
  private:
@@ -94,33 +93,64 @@ class Rotary {
     }
   }
 
-  // Nothing but the rotation of one map: from one tensor to the other.
-  void rotate_all(const RotarySide& side, int map, const TensorView& from, const TensorView& to,
-                  int64_t begin, int64_t end) const {
+  Real* sums_of(const RotarySide& side, void* bias_sums) const {
+    if (side.bias_gradient == nullptr) return nullptr;
+    const int32_t heads_before = &side == &problem_.keys ? problem_.queries.heads : 0;
+    return static_cast<Real*>(bias_sums) + int64_t{heads_before} * problem_.head_dim;
+  }
+
+  // body(side, first, stop) for the rows whose tables are made at once: where the heads of a row
+  // are neighbours a row, so that its table is made while the one before is on its way to memory.
+  template <class Body>
+  void for_each_run(int64_t begin, int64_t end, Body body) const {
+    const auto in_rows = [](const RotarySide& side) {
+      return heads_are_neighbours(side.input.data ? side.input : side.gradient) &&
+             side.bias_gradient == nullptr;
+    };
+    const bool one = in_rows(problem_.queries) && in_rows(problem_.keys);
+    const int64_t rows = one ? 1 : end - begin;
+    for (int64_t first = begin; first < end; first += rows) {
+      for (const RotarySide* side : {&problem_.queries, &problem_.keys}) {
+        const int64_t stop = std::min(first + rows, side->rows);
+        if (first < stop) body(*side, first, stop);
+      }
+    }
+  }
+
+  // body(sink), a sink of which only the type matters.
+  template <class Body>
+  void with_sink(bool streams, Body body) const {
     if constexpr (Lanes::kStreams) {
-      if (streams(from, to)) {
-        rotate_into<StreamTo<Element>>(side, map, from, to, begin, end);
+      if (streams) {
+        body(StreamTo<Element>{nullptr});
         return Lanes::end_streams();
       }
     }
-    rotate_into<StoreTo<Element>>(side, map, from, to, begin, end);
+    body(StoreTo<Element>{nullptr});
   }
 
   // Large results leave the caches before they are read; written past them, their lines are not
   // read first. Only whole lines: two vectors of 16-bit numbers.
-  bool streams(const TensorView& from, const TensorView& to) const {
-    const RotarySide &q = problem_.queries, &k = problem_.keys;
-    const int64_t numbers =
-        problem_.batch * (q.rows * q.heads + k.rows * k.heads) * problem_.head_dim;
-    const bool is_large = numbers * static_cast<int64_t>(sizeof(Element)) >= kLargeBytes;
-    if (!is_large || from.data == to.data) return false;
+  bool results_stream(bool backward) const {
     const auto whole = [](int64_t numbers) { return numbers % (2 * Lanes::kWidth) == 0; };
+    const auto fits = [&](const TensorView& view) {
+      return whole(view.head_stride) && whole(view.row_stride) && whole(view.batch_stride) &&
+             reinterpret_cast<uintptr_t>(view.data) % kCacheLine == 0;
+    };
+    int64_t numbers = 0;
+    for (const RotarySide* side : {&problem_.queries, &problem_.keys}) {
+      numbers += problem_.batch * side->rows * side->heads * problem_.head_dim;
+      for (int m = 0; m < (backward ? 1 : problem_.map_count); ++m) {
+        const TensorView& result = backward ? side->gradient : side->rotated[m];
+        if (!fits(result) || (result.data == side->input.data && result.data)) return false;
+      }
+    }
     const int part = problem_.interleaved ? problem_.rotary_dim : problem_.rotary_dim / 2;
-    return whole(part) && whole(problem_.head_dim) && whole(to.head_stride) &&
-           whole(to.row_stride) && whole(to.batch_stride) &&
-           reinterpret_cast<uintptr_t>(to.data) % kCacheLine == 0;
+    return numbers * static_cast<int64_t>(sizeof(Element)) >= kLargeBytes && whole(part) &&
+           whole(problem_.head_dim);
   }
 
+  // Nothing but the rotation of one map: from one tensor to the other.
   template <class Sink>
   [[gnu::flatten]] void rotate_into(const RotarySide& side, int map, const TensorView& from,
                                     const TensorView& to, int64_t begin, int64_t end) const {
@@ -145,56 +175,48 @@ class Rotary {
 
   // Flat, like the other loops over vectors: what does not change from one to the next stays in
   // registers.
+  template <class Sink>
   [[gnu::flatten]] void forward_side(const RotarySide& side, int64_t begin, int64_t end) const {
-    if (problem_.map_count == 1 && side.bias == nullptr && !side.normalized) {
-      return rotate_all(side, 0, side.input, side.rotated[0], begin, end);
-    }
-    for_each_vector_of(side, side.input, begin, end,
-                       [&](int64_t row, int32_t head) { forward_vector(side, row, head); });
-  }
-
-  void forward_vector(const RotarySide& side, int64_t row, int32_t head) const {
-    const Element* x = row_pointer<Element>(side.input, batch_, row, head);
-    Real scale = scales_[row - begin_];
     if (side.bias == nullptr && !side.normalized) {
       for (int m = 0; m < problem_.map_count; ++m) {
-        row_.rotate(x, &scale, table(row, m), output(side, m, row, head));
+        rotate_into<Sink>(side, m, side.input, side.rotated[m], begin, end);
       }
       return;
     }
-    const Real squares = row_.add_bias(x, bias_of(side, head), vector_);
-    if (side.normalized) {
-      scale /= std::max(std::sqrt(squares), static_cast<Real>(kSmallestNorm));
-    }
-    for (int m = 0; m < problem_.map_count; ++m) {
-      row_.rotate(vector_, &scale, table(row, m), output(side, m, row, head));
-    }
+    for_each_vector_of(side, side.input, begin, end, [&](int64_t row, int32_t head) {
+      const Element* x = row_pointer<Element>(side.input, batch_, row, head);
+      const Real squares = row_.add_bias(x, bias_of(side, head), vector_);
+      Real scale = scales_[row - begin_];
+      if (side.normalized) {
+        scale /= std::max(std::sqrt(squares), static_cast<Real>(kSmallestNorm));
+      }
+      for (int m = 0; m < problem_.map_count; ++m) {
+        row_.rotate(vector_, &scale, table(row, m),
+                    Sink{row_pointer<Element>(side.rotated[m], batch_, row, head)});
+      }
+    });
   }
 
-  StoreTo<Element> output(const RotarySide& side, int map, int64_t row, int32_t head) const {
-    return {row_pointer<Element>(side.rotated[map], batch_, row, head)};
-  }
-
-  StoreTo<Element> result(const RotarySide& side, int64_t row, int32_t head) const {
+  template <class Sink>
+  Sink result(const RotarySide& side, int64_t row, int32_t head) const {
     return {row_pointer<Element>(side.gradient, batch_, row, head)};
   }
 
+  template <class Sink>
   [[gnu::flatten]] void backward_side(const RotarySide& side, int64_t begin, int64_t end,
                                       Real* sums) const {
-    const TensorView* first =
-        std::find_if(side.rotated, side.rotated + problem_.map_count,
-                     [](const TensorView& view) { return view.data != nullptr; });
-    const int given = static_cast<int>(
-        std::count_if(first, side.rotated + problem_.map_count,
-                      [](const TensorView& view) { return view.data != nullptr; }));
-    if (side.bias_gradient == nullptr && given == 1 && !side.normalized) {
+    const auto is_given = [](const TensorView& view) { return view.data != nullptr; };
+    const TensorView* const stop = side.rotated + problem_.map_count;
+    const TensorView* const first = std::find_if(side.rotated, stop, is_given);
+    const bool one = std::count_if(side.rotated, stop, is_given) == 1;
+    if (side.bias_gradient == nullptr && one && !side.normalized) {
       const int map = static_cast<int>(first - side.rotated);
-      return rotate_all(side, map, *first, side.gradient, begin, end);
+      return rotate_into<Sink>(side, map, *first, side.gradient, begin, end);
     }
     if (side.bias_gradient == nullptr) {
       for_each_vector_of(side, *first, begin, end, [&](int64_t row, int32_t head) {
         backward_vector(side, row, head);
-        row_.copy(gradient_, result(side, row, head));
+        row_.copy(gradient_, result<Sink>(side, row, head));
       });
       return;
     }
@@ -204,9 +226,9 @@ class Rotary {
       for (int64_t row = begin; row < end; ++row) {
         backward_vector(side, row, head);
         row_.copy(gradient_, AddTo<Real>{sum_});
-        if (side.gradient.data != nullptr) row_.copy(gradient_, result(side, row, head));
+        if (side.gradient.data != nullptr) row_.copy(gradient_, result<Sink>(side, row, head));
       }
-      row_.copy(sum_, AddTo<Real>{sums + static_cast<int64_t>(head) * problem_.head_dim});
+      row_.copy(sum_, AddTo<Real>{sums + int64_t{head} * problem_.head_dim});
     }
   }
 
