@@ -9,6 +9,7 @@
 
 #include "expect.h"
 #include "sanitized/loop.h"
+#include "sanitized/rotation.h"
 
 namespace {
 
@@ -46,6 +47,23 @@ void test(const Description& about, ElementType type, const std::string& setting
   near("dv", found.dv, kTolerance);
 }
 
+const std::vector<RotationDescription> kRotations = {
+    {"halves", 2, 9, 7, 3, 2, 64, 64, false, false},
+    {"neighbours", 1, 5, 21, 2, 1, 40, 24, true, true},
+    {"uneven", 2, 11, 3, 1, 1, 32, 20, false, true},
+    {"narrow", 1, 70, 70, 9, 3, 8, 6, false, false},
+};
+
+template <class Element>
+void test(const RotationDescription& about, ElementType type, const std::string& setting) {
+  Rotation<Element> rotation(about);
+  rotation.forward_and_backward(type);
+  const double distance = rotation.distance();
+  simt::expect(about.name + std::string(", rotated") + setting + ": off by " +
+                   std::to_string(distance),
+               distance <= (sizeof(Element) == 4 ? 1e-5 : kTolerance));
+}
+
 __global__ void overrun(float* numbers, int count) { numbers[count + threadIdx.x] = 1.0f; }
 
 }  // namespace
@@ -63,6 +81,13 @@ int main(int count, char** arguments) {
   for (const Description& about : kDescriptions) {
     simt::settings() = kSettings[0];
     test<__nv_bfloat16>(about, ElementType::kBFloat16, simt::named(kSettings[0]));
+    simt::settings() = kSettings[1];
+    test<__half>(about, ElementType::kFloat16, simt::named(kSettings[1]));
+  }
+  for (const RotationDescription& about : kRotations) {
+    simt::settings() = kSettings[0];
+    test<__nv_bfloat16>(about, ElementType::kBFloat16, simt::named(kSettings[0]));
+    test<float>(about, ElementType::kFloat32, simt::named(kSettings[0]));
     simt::settings() = kSettings[1];
     test<__half>(about, ElementType::kFloat16, simt::named(kSettings[1]));
   }
