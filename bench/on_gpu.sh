@@ -46,10 +46,12 @@ part() {
   echo "==== $name: $*" >>"$log"
   timeout --kill-after=10 "$limit" "$@" >>"$log" 2>&1
   code=$?
+  local last
+  last=$(tail -n 1 "$log" | cut -c1-200)
   case $code in
     0) say "$name: done" ;;
     124 | 137) say "$name: stopped after $limit s, see $shown" ;;
-    *) say "$name: failed with $code, see $shown" ;;
+    *) say "$name: failed with $code, see $shown"$'\n'"  $last" ;;
   esac
   return "$code"
 }

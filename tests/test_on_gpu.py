@@ -106,6 +106,7 @@ def test_a_part_that_fails_does_not_stop_the_others(run, fails, part, log):
     status, told, _ = run(FAILS=fails)
     assert status == 1 and told.pop(part) == f"failed with 3, see {log}"
     assert "a sentence" in (run.out / log).read_text()
+    assert "\n  a sentence\n" in (run.out / "summary.log").read_text()
     assert told == {name: "done" for name in PARTS if name != part}
 
 
