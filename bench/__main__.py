@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`python -m bench`: longattn beside its rivals, in one run.
 
-Without a command: the standard set, on one thread. `python -m bench PATTERN --help` has the sizes
-of a pattern; docs/benchmarks.md tells how to read what is printed."""
+Without a command: the standard set, on one thread. `python -m bench PATTERN --help` has the
+sizes of a pattern."""
 
 from __future__ import annotations
 
