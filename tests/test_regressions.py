@@ -68,7 +68,7 @@ def test_the_op_itself_keeps_native_code_inside_its_tensors(change):
     tensors = change(*(tensor.detach() for tensor in qkv()))
     with pytest.raises(ValueError):
         torch.ops.longattn.attention(
-            *tensors, None, None, [1, -1, 0, 0], [], 1.0, 0, 0, False, "cpu"
+            *tensors, *(None,) * 4, [1, -1, 0, 0], [], [], 1.0, 0.0, 0, 0, False, "cpu"
         )
 
 
@@ -76,5 +76,5 @@ def test_branches_of_the_op_are_looked_at():
     q, k, v = (tensor.detach() for tensor in qkv())
     with pytest.raises(ValueError, match="branches"):
         torch.ops.longattn.attention(
-            q, k, v, None, None, [1, -1, 0, 0], [0, 4, 0], 1.0, 0, 0, False, "cpu"
+            q, k, v, *(None,) * 4, [1, -1, 0, 0], [0, 4, 0], [], 1.0, 0.0, 0, 0, False, "cpu"
         )

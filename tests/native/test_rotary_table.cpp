@@ -11,7 +11,7 @@
 #include "cpu/rotary_table.h"
 
 #define LONGATTN_QUOTE(path) #path
-#define LONGATTN_ISA_HEADER(row) LONGATTN_QUOTE(cpu / isa / row.h)
+#define LONGATTN_ISA_HEADER(row) LONGATTN_QUOTE(cpu/isa/row.h)
 #include LONGATTN_ISA_HEADER(LONGATTN_ISA)
 #define LONGATTN_NAME(row) LONGATTN_QUOTE(row)
 
