@@ -5,6 +5,7 @@
 
 #include "cpu/arena.h"
 #include "cpu/distance_sums.h"
+#include "cpu/query_panel.h"
 #include "cpu/query_tile.h"
 #include "cpu/score_rule.h"
 #include "cpu/visibility.h"
@@ -178,10 +179,12 @@ class Backward {
 
   void add_dq() {
     const auto target = query_rows<Real>(problem_.dq, tile_, problem_.head_dim);
-    for (int row = 0; row < tile_.count; ++row) {
+    for_each_row<Lanes>(dq_, tile_.count, problem_.head_dim, p_, [&](int row, const Real* numbers) {
       Real* dq = const_cast<Real*>(target.data) + row * target.stride;
-      for (int d = 0; d < problem_.head_dim; ++d) dq[d] += dq_[d * kQueryTile + row];
-    }
+      for_each_vector<Lanes>(problem_.head_dim, [&](int d, const auto& load, const auto& store) {
+        store(dq + d, Lanes::add(load(dq + d), Lanes::load(numbers + d)));
+      });
+    });
   }
 
   bool wants_bias() const { return problem_.bias_gradient.data != nullptr; }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "cpu/arena.h"
+#include "cpu/query_panel.h"
 #include "cpu/query_tile.h"
 #include "cpu/score_rule.h"
 #include "cpu/simd/elements.h"
@@ -41,6 +42,7 @@ class Forward {
     queries_ = Precision::lanes_are_rows(
         query_rows<Element>(problem.q, tile, problem.head_dim), arena_);
     scores_ = arena_.template take<Real>((kKeyTile + Precision::kKeyGranule) * kQueryTile);
+    static_assert(Lanes::kWidth * 256 <= kKeyTile * kQueryTile);  // rows of `store` fit there
     weights_ = arena_.template take<Unit>((kKeyTile + Precision::kKeyGranule) * kQueryTile);
     out_ = arena_.template take<Real>(static_cast<size_t>(problem.value_dim) * kQueryTile);
     std::fill_n(out_, static_cast<size_t>(problem.value_dim) * kQueryTile, Real(0));
@@ -175,35 +177,41 @@ class Forward {
     const Real sink = problem_.sink_logits
                           ? static_cast<const Real*>(problem_.sink_logits)[tile_.head]
                           : static_cast<Real>(-INFINITY);
-    for (int row = 0; row < tile_.count; ++row) {
+    for_each_row<Lanes>(out_, tile_.count, problem_.value_dim, scores_,
+                        [&](int row, const Real* numbers) {
       const Finished<Real> finished = finish(SoftmaxState<Real>{max_[row], sum_[row]}, sink);
       const int64_t stored_row =
           tile_.sequence.q_row + (tile_.first_row + row) * tile_.sequence.row_step;
       Real& lse = *row_pointer<Real>(problem_.lse, tile_.sequence.batch, stored_row, tile_.head);
       if (problem_.merge) {
-        merge_row(row, stored_row, finished, lse);
+        merge_row(numbers, stored_row, finished, lse);
       } else {
-        store_row(row, stored_row, finished, lse);
+        store_row(numbers, stored_row, finished, lse);
       }
-    }
+    });
   }
 
-  void store_row(int row, int64_t stored_row, const Finished<Real>& finished, Real& lse) {
+  void store_row(const Real* numbers, int64_t stored_row, const Finished<Real>& finished,
+                 Real& lse) {
     Element* out =
         row_pointer<Element>(problem_.out, tile_.sequence.batch, stored_row, tile_.head);
-    for (int d = 0; d < problem_.value_dim; ++d) {
-      narrow(out_[d * kQueryTile + row] * finished.out_factor, out[d]);
-    }
+    const Vector factor = Lanes::broadcast(finished.out_factor);
+    for_each_vector<Lanes>(problem_.value_dim, [&](int d, const auto&, const auto& store) {
+      store(out + d, Lanes::multiply(Lanes::load(numbers + d), factor));
+    });
     lse = finished.lse;
   }
 
-  void merge_row(int row, int64_t stored_row, const Finished<Real>& finished, Real& lse) {
+  void merge_row(const Real* numbers, int64_t stored_row, const Finished<Real>& finished,
+                 Real& lse) {
     const MergeWeights<Real> weights = merge_weights(lse, finished.lse);
-    const Real factor = weights.second * finished.out_factor;
+    const Vector first = Lanes::broadcast(weights.first);
+    const Vector second = Lanes::broadcast(weights.second * finished.out_factor);
     Real* out = row_pointer<Real>(problem_.out, tile_.sequence.batch, stored_row, tile_.head);
-    for (int d = 0; d < problem_.value_dim; ++d) {
-      out[d] = weights.first * out[d] + factor * out_[d * kQueryTile + row];
-    }
+    for_each_vector<Lanes>(problem_.value_dim, [&](int d, const auto& load, const auto& store) {
+      const Vector added = Lanes::multiply(Lanes::load(numbers + d), second);
+      store(out + d, Lanes::multiply_add(load(out + d), first, added));
+    });
     lse = weights.lse;
   }
 

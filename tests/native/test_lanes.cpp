@@ -73,6 +73,17 @@ struct Check {
     }
   }
 
+  static void transposition() {
+    Vector rows[kWidth];
+    for (int i = 0; i < kWidth; ++i) rows[i] = ramp(Real(i * kWidth), 1);
+    Lanes::transpose(rows);
+    for (int i = 0; i < kWidth; ++i) {
+      for (int j = 0; j < kWidth; ++j) {
+        expect("transpose", lane(rows[i], j), Real(j * kWidth + i));
+      }
+    }
+  }
+
   static void exponential() {
     const double tolerance = std::is_same_v<Real, double> ? 1e-15 : 3e-7;
     for (Real x = -140; x < 100; x += Real(0.0371)) {
@@ -180,6 +191,7 @@ struct Check {
     two<Real>();
     arithmetic();
     select();
+    transposition();
     exponential();
     partial<Real>();
     if constexpr (std::is_same_v<Real, float>) {

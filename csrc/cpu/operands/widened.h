@@ -3,6 +3,7 @@
 // rows that are already wide are used where they lie.
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 
 #include "cpu/arena.h"
@@ -31,10 +32,14 @@ struct Widened {
   // Right operand, lanes are rows: [dim][kQueryTile]; lanes beyond the rows are zero.
   static RightOperand<Unit> lanes_are_rows(const Rows<Element>& rows, Arena& arena) {
     Unit* panel = arena.take<Unit>(static_cast<size_t>(rows.dim) * kQueryTile);
-    for (int d = 0; d < rows.dim; ++d) {
-      Unit* lanes = panel + static_cast<size_t>(d) * kQueryTile;
-      for (int row = 0; row < rows.count; ++row) lanes[row] = widen(rows.data[row * rows.stride + d]);
-      for (int row = rows.count; row < kQueryTile; ++row) lanes[row] = 0;
+    for (int row = 0; row < kQueryTile; row += Lanes::kWidth) {
+      for (int d = 0; d < rows.dim; d += Lanes::kWidth) {
+        const int dims = std::min(Lanes::kWidth, rows.dim - d);
+        Vector block[Lanes::kWidth];
+        for (int i = 0; i < Lanes::kWidth; ++i) block[i] = part_of_row(rows, row + i, d, dims);
+        Lanes::transpose(block);
+        for (int i = 0; i < dims; ++i) Lanes::store(panel + (d + i) * kQueryTile + row, block[i]);
+      }
     }
     return {panel, kQueryTile};
   }
@@ -87,6 +92,13 @@ struct Widened {
   }
 
  private:
+  // `dims` numbers of a row, from d on; zeros beyond them, and for rows beyond the last.
+  static Vector part_of_row(const Rows<Element>& rows, int row, int d, int dims) {
+    if (row >= rows.count) return Lanes::zero();
+    const Element* source = rows.data + row * rows.stride + d;
+    return dims == Lanes::kWidth ? Lanes::load(source) : Lanes::load_first(source, dims);
+  }
+
   static void widen_row(const Rows<Element>& rows, int row, Real* wide, int width) {
     const Element* source = rows.data + row * rows.stride;
     int d = 0;

@@ -72,6 +72,28 @@ struct Avx2Lanes {
 
   static Vector swap_neighbours(Vector value) { return _mm256_permute_ps(value, 0xb1); }
 
+  static void transpose(Vector (&rows)[kWidth]) {
+    Vector pairs[kWidth], quads[kWidth];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      pairs[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+      pairs[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      quads[4 * i] = _mm256_shuffle_ps(pairs[4 * i], pairs[4 * i + 2], 0x44);
+      quads[4 * i + 1] = _mm256_shuffle_ps(pairs[4 * i], pairs[4 * i + 2], 0xee);
+      quads[4 * i + 2] = _mm256_shuffle_ps(pairs[4 * i + 1], pairs[4 * i + 3], 0x44);
+      quads[4 * i + 3] = _mm256_shuffle_ps(pairs[4 * i + 1], pairs[4 * i + 3], 0xee);
+    }
+    // quads[4 i + c] holds columns c and c + 4 of rows 4 i .. 4 i + 3.
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      rows[c] = _mm256_permute2f128_ps(quads[c], quads[4 + c], 0x20);
+      rows[4 + c] = _mm256_permute2f128_ps(quads[c], quads[4 + c], 0x31);
+    }
+  }
+
   static Vector select_in_range(Vector value, Vector key, Vector begin, Vector end,
                                 Vector otherwise) {
     const Vector inside = _mm256_and_ps(_mm256_cmp_ps(begin, key, _CMP_LE_OQ),

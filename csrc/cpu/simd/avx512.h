@@ -8,6 +8,7 @@
 
 #include "cpu/simd/elements.h"
 #include "cpu/simd/exp2.h"
+#include "cpu/simd/transpose.h"
 
 namespace longattn::inline LONGATTN_ISA {
 
@@ -85,6 +86,15 @@ struct Avx512Lanes {
   static Vector maximum(Vector a, Vector b) { return _mm512_max_ps(a, b); }
 
   static Vector swap_neighbours(Vector value) { return _mm512_permute_ps(value, 0xb1); }
+
+  static void transpose(Vector (&rows)[kWidth]) {
+    __m512i bits[kWidth];
+#pragma GCC unroll 16
+    for (int i = 0; i < kWidth; ++i) bits[i] = _mm512_castps_si512(rows[i]);
+    longattn::transpose(bits);
+#pragma GCC unroll 16
+    for (int i = 0; i < kWidth; ++i) rows[i] = _mm512_castsi512_ps(bits[i]);
+  }
 
   static Vector select_in_range(Vector value, Vector key, Vector begin, Vector end,
                                 Vector otherwise) {

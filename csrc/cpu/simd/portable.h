@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "cpu/simd/elements.h"
 
@@ -62,6 +63,16 @@ struct PortableLanes {
     Vector result{};
     for (int i = 0; i < kLanes; ++i) result[i] = value[i ^ 1];
     return result;
+  }
+
+  static void transpose(Vector (&rows)[kLanes]) {
+    // By way of memory: single lanes of a register are dear.
+    Real before[kLanes][kLanes], after[kLanes][kLanes];
+    std::memcpy(before, rows, sizeof(before));
+    for (int i = 0; i < kLanes; ++i) {
+      for (int j = 0; j < kLanes; ++j) after[i][j] = before[j][i];
+    }
+    std::memcpy(rows, after, sizeof(after));
   }
 
   // `value` where begin <= key < end, else `otherwise`.
