@@ -92,7 +92,8 @@ class RotaryTable {
             Real* sines) const {
     const double distance = sign * ((position.high - problem_.centre) + position.low);
     for (int i = 0; i < pairs_; ++i) {
-      const double exponent = distance * problem_.growth[i];
+      // Beyond any range all the same, whatever the centre that the caller chose.
+      const double exponent = std::clamp(distance * problem_.growth[i], -5000.0, 5000.0);
       const double whole = std::rint(exponent);
       const Real power = static_cast<Real>(std::ldexp(1.0, static_cast<int>(whole)));
       fractions[i] = static_cast<Real>(exponent - whole);
