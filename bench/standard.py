@@ -17,12 +17,16 @@ from bench.contenders.gathered import GATHERED
 from bench.contenders.grouped import GROUPED
 from bench.contenders.rotation import CLONE, EAGER
 from bench.contenders.sdpa import SDPA
+from bench.contenders.xpos import EAGER as XPOS
 from bench.measure import PARTS, Job
 
 DTYPES = ("float32", "bfloat16")
 FORWARD = ("forward",)
 ERROR_LENGTH = 1024
 DENSE_SDPA = f"dense: {SDPA}"
+
+
+FEW = {"q_heads": 4}  # where eight would only take longer
 
 
 def standard_jobs() -> list:
@@ -32,16 +36,18 @@ def standard_jobs() -> list:
             jobs.append(_job("dense", PARTS, (SDPA,), dtype, head_dim=head_dim))
             jobs.append(_job("dense", ("both",), (SDPA,), dtype, head_dim=head_dim, length=2048))
         jobs += [
-            _job("window", PARTS, (CHUNKED, DENSE_SDPA), dtype),
+            _job("window", PARTS, (CHUNKED,), dtype, **FEW),
+            _job("window", FORWARD, (DENSE_SDPA,), dtype, length=16384, **FEW),
             _job("sinks", PARTS, (CHUNKED,), dtype),
-            _job("sinks", FORWARD, (FLEX,), dtype, length=4096),
-            _job("dilated", PARTS, (GATHERED,), dtype),
-            _job("shifted", PARTS, (GROUPED,), dtype),
+            _job("sinks", FORWARD, (FLEX,), dtype, length=4096, **FEW),
+            _job("dilated", PARTS, (GATHERED,), dtype, **FEW),
+            _job("shifted", PARTS, (GROUPED,), dtype, **FEW),
             _job("rotary", PARTS, (EAGER, CLONE), dtype),
-            _job("rerope", PARTS, (DENSE,), dtype),
-            _job("lm_infinite", PARTS, (LAMBDA,), dtype),
-            *(_job("biases", PARTS, (PLAIN,), dtype, kind=kind) for kind in Biases.KINDS),
-            *(_job("scores", PARTS, (PLAIN,), dtype, kind=kind) for kind in Scores.KINDS),
+            _job("rerope", PARTS, (DENSE,), dtype, **FEW),
+            _job("lm_infinite", PARTS, (LAMBDA,), dtype, **FEW),
+            _job("xpos", PARTS, (DENSE, XPOS), dtype, **FEW),
+            *(_job("biases", PARTS, (PLAIN,), dtype, kind=kind, **FEW) for kind in Biases.KINDS),
+            *(_job("scores", PARTS, (PLAIN,), dtype, kind=kind, **FEW) for kind in Scores.KINDS),
             _job("threads", PARTS, (ONE,), dtype),
         ]
     return jobs

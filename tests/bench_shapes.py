@@ -3,7 +3,11 @@
 
 import dataclasses
 
+from bench import work
 from bench.cases import PATTERNS
+
+# What rates are compared with; no test looks at the figures.
+work.MATRIX, work.COPY_BYTES = 64, 2**16
 
 SIZES = {
     "window": 40,

@@ -10,6 +10,7 @@ from bench.cases.shifted import Shifted
 from bench.cases.threads import Threads
 from bench.cases.two_bands import LmInfinite, ReRope
 from bench.cases.window import Sinks, Window
+from bench.cases.xpos import XPos
 from bench.visible_pairs import causal_pairs, lambda_pairs
 
 PATTERNS = {
@@ -22,6 +23,7 @@ PATTERNS = {
         Shifted,
         ReRope,
         LmInfinite,
+        XPos,
         Biases,
         Scores,
         Rotary,
@@ -43,6 +45,7 @@ __all__ = [
     "Sinks",
     "Threads",
     "Window",
+    "XPos",
     "causal_pairs",
     "lambda_pairs",
 ]
