@@ -24,6 +24,12 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     add("--json", metavar="FILE", help="also write the results to this file")
 
 
+def add_patterns(subparsers) -> None:
+    for name, case_class in PATTERNS.items():
+        text = case_class.__doc__.replace("\n    ", " ").strip()
+        add_pattern(subparsers.add_parser(name, help=text, description=text), case_class)
+
+
 def add_pattern(parser: argparse.ArgumentParser, case_class) -> None:
     add_measuring(parser)
     defaults = {field.name: field.default for field in dataclasses.fields(case_class)}

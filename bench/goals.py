@@ -167,3 +167,14 @@ def text_of(verdict: Verdict) -> str:
 
 def answer(verdict: Verdict) -> str:
     return {True: "met", False: "NOT MET", None: "–"}[verdict.met]
+
+
+def tell(result: dict) -> None:
+    """Prints them all."""
+    found = verdicts(result)
+    for one in found:
+        print(
+            f"{one.work:68} against {one.against:30} {one.goal:8} {text_of(one):22} {answer(one)}"
+        )
+    asked = [one.met for one in found if one.met is not None]
+    print(f"{sum(asked)} of {len(asked)} goals met, {len(found) - len(asked)} not measured")

@@ -32,11 +32,20 @@ def commit() -> str:
 
 
 def processor() -> str:
+    return _told("model name") or platform.processor() or platform.machine()
+
+
+def vendor() -> str:
+    return _told("vendor_id") or platform.machine()
+
+
+def _told(field: str) -> str:
+    """By /proc/cpuinfo, of the first processor; "" where it does not say."""
     try:
         with open("/proc/cpuinfo") as lines:
-            return next(line.split(":")[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):  # not Linux, or a processor without a name
-        return platform.processor() or platform.machine()
+            return next(line.split(":")[1].strip() for line in lines if line.startswith(field))
+    except (OSError, StopIteration):
+        return ""
 
 
 def machine(device: str = "cpu") -> dict:

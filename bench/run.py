@@ -94,7 +94,7 @@ def standard_run(options: Options, settings: dict, path) -> Run:
         run.add("rows", rows, show.lines_of(rows))
     run.errors(standard.error_jobs(), options)
     run.scaling(["float32"], options)
-    print_goals(run.result)
+    goals.tell(run.result)
     return run
 
 
@@ -117,18 +117,9 @@ def forced(isa: str, settings: dict) -> list:
         return json.loads(path.read_text())["rows"]
 
 
-def print_goals(result: dict) -> None:
-    verdicts = goals.verdicts(result)
-    for one in verdicts:
-        print(
-            f"{one.work:68} against {one.against:30} {one.goal:8} {goals.text_of(one):22} "
-            f"{goals.answer(one)}"
-        )
-    asked = [one.met for one in verdicts if one.met is not None]
-    print(f"{sum(asked)} of {len(asked)} goals met, {len(verdicts) - len(asked)} not measured")
-
-
-def set_threads(count: int) -> object:
-    """The clock that goes with so many threads."""
-    torch.set_num_threads(count)
-    return timing.cpu_clock if count == 1 else timing.wall_clock
+def clock_for(device: str, threads: int):
+    """The clock that goes with a device and so many threads, which torch is told."""
+    torch.set_num_threads(threads)
+    if device != "cpu":
+        return timing.CudaClock(torch)
+    return timing.cpu_clock if threads == 1 else timing.wall_clock

@@ -12,7 +12,7 @@ def text_of(row: dict) -> str:
     median, low, high = row["ms"]
     line += f"{median:10.4g} ms"
     if "gflops" in row:
-        line += f" {row['gflops']:8.1f} GFLOP/s {row['matmul_share']:5.0%} of matmul"
+        line += f" {row['gflops']:8.1f} GFLOP/s {row['matmul_share']:5.0%} of torch's matmul"
     elif "gbs" in row:
         line += f" {row['gbs']:8.2f} GB/s    {row['copy_share']:5.0%} of copy  "
     if "peak_mib" in row:

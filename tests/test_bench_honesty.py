@@ -171,3 +171,52 @@ def test_threads_are_what_they_were():
     before = torch.get_num_threads()
     measure(Job(tiny("threads"), ("forward",)), QUICK)
     assert torch.get_num_threads() == before
+
+
+def test_every_clock_has_its_use():
+    before = torch.get_num_threads()
+    try:
+        assert run.clock_for("cpu", 1) is timing.cpu_clock
+        assert run.clock_for("cpu", 2) is timing.wall_clock
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+class FakeEvent:
+    """Of torch.cuda: counts milliseconds by calls of `record`."""
+
+    recorded = 0
+
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self):
+        FakeEvent.recorded += 1
+        self.at = FakeEvent.recorded
+
+    def elapsed_time(self, other):
+        return 7.0 * (other.at - self.at)
+
+
+def test_the_clock_of_a_gpu_reads_events_around_a_call():
+    log = []
+
+    class FakeTorch:
+        int8 = torch.int8
+
+        class cuda:
+            Event = FakeEvent
+
+            @staticmethod
+            def synchronize():
+                log.append("synchronize")
+
+        @staticmethod
+        def empty(size, dtype, device):
+            assert (size, device) == (timing.CudaClock.FLUSH_BYTES, "cuda")
+            return type("Flush", (), {"zero_": lambda self: log.append("flush")})()
+
+    clock = timing.CudaClock(FakeTorch)
+    assert clock(lambda: log.append("call") or 5) == (5, 0.007)
+    assert log == ["flush", "call", "synchronize"]

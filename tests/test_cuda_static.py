@@ -4,7 +4,7 @@ core instructions in the machine code. Needs nvcc; no GPU."""
 
 import pytest
 
-import cuda_static
+from bench import cuda_static
 
 pytestmark = pytest.mark.skipif(
     cuda_static.nvcc() is None,

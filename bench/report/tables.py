@@ -46,8 +46,8 @@ def patterns(rows: list) -> list:
 
 def _timed(rows: list) -> str:
     header = [
-        "sizes", "part", "contender", "ms (spread)", "GFLOP/s", "of matmul", "GB/s", "of copy",
-        "peak MiB", "temporaries", "time / longattn's (spread)",
+        "sizes", "part", "contender", "ms (spread)", "GFLOP/s", "of torch's matmul", "GB/s",
+        "of a copy", "peak MiB", "temporaries", "time / longattn's (spread)",
     ]  # fmt: skip
     return table(header, [_cells(row) for row in rows]) if rows else "Nobody was timed."
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the compiler makes of the CUDA kernels: registers, spills, shared memory, occupancy and
-machine code. Needs nvcc and no GPU. `python tests/cuda_static.py [80]` prints the table."""
+machine code. Needs nvcc and no GPU. `python -m bench sass` prints the table."""
 
 import dataclasses
 import importlib.util
@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = "longattn_cuda_sm80"  # the kernels, without what they are linked with
@@ -44,8 +43,7 @@ class Kernel:
     static_shared_bytes: int
 
     def __str__(self):
-        config = "" if self.config is None else f" {self.config}"
-        return f"{self.name}{config}{f' <{self.types}>' if self.types else ''}"
+        return _joined(self.name, self.config, self.types)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,11 +105,23 @@ def read_kernels(output: str) -> list:
     return sorted(kernels, key=str)
 
 
+def kernel_name(symbol: str) -> str:
+    """As it stands in tables."""
+    return _joined(*_name(symbol))
+
+
+def _joined(name: str, config: int | None, types: str) -> str:
+    config = "" if config is None else f" {config}"
+    return f"{name}{config}{f' <{types}>' if types else ''}"
+
+
 def _name(symbol: str) -> tuple:
     """(name, configuration, types) of a kernel's mangled name."""
     full = run("c++filt", symbol).strip().replace("longattn::cuda::", "")
     name, arguments = re.fullmatch(r"(?:void )?(\w+)_kernel(?:<(.*)>)?\(.*", full).groups()
-    short = re.sub(r"__nv_|__|(?<=Store)Epilogue<\w+ ?>|Epilogue|Scores", "", arguments or "").strip()
+    short = re.sub(
+        r"__nv_|__|(?<=Store)Epilogue<\w+ ?>|Epilogue|Scores", "", arguments or ""
+    ).strip()
     config, _, types = short.partition(", ")
     return (name, int(config), types) if config.isdigit() else (name, None, short)
 
@@ -220,6 +230,11 @@ def disassembler() -> tuple:
     return (shutil.which("cuobjdump", path=path) if has_both else None), path
 
 
+def objects(folder: pathlib.Path) -> list:
+    """Files that `compile_kernels` made."""
+    return sorted((folder / "CMakeFiles" / f"{TARGET}.dir").rglob("*.cu.o"))
+
+
 # Such as `/*0110*/  @!P1 LDSM.16.M88.4 R8, [R4] ;`.
 INSTRUCTION = r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)"
 
@@ -228,20 +243,9 @@ def instructions(folder: pathlib.Path) -> dict:
     """Symbol of a kernel -> set of the machine instructions in it, with their modifiers."""
     cuobjdump, path = disassembler()
     found = {}
-    for compiled in sorted((folder / "CMakeFiles" / f"{TARGET}.dir").rglob("*.cu.o")):
+    for compiled in objects(folder):
         text = run(cuobjdump, "-sass", str(compiled), env={**os.environ, "PATH": path})
         pieces = re.split(r"Function : (\w+)", text)
         for symbol, code in zip(pieces[1::2], pieces[2::2]):
             found[symbol] = set(re.findall(INSTRUCTION, code, re.MULTILINE))
     return found
-
-
-def main() -> None:
-    architecture = sys.argv[1] if len(sys.argv) > 1 else "80"
-    with tempfile.TemporaryDirectory() as folder:
-        kernels = compile_kernels(pathlib.Path(folder), architecture)
-        print(table(kernels, read_launches(pathlib.Path(folder)), architecture))
-
-
-if __name__ == "__main__":
-    main()

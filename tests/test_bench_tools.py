@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Tools of bench/ for developers: machine code, profiles, gates, builds. No GPU and no nvcc needed;
+what Nsight Compute and cuobjdump say is written here by hand, in their format."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from bench import build_figures, gate, limiter, machine_code, profile, sass
+from bench.__main__ import main
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+SYMBOL = "_ZN8longattn4cuda17add_slices_kernelEi"
+USAGE = f"""
+Fatbin elf code:
+================
+arch = sm_80
+code version = [1,8]
+
+Resource usage:
+ Common:
+  GLOBAL:0
+ Function {SYMBOL}:
+  REG:26 STACK:8 SHARED:16 LOCAL:0 CONSTANT[0]:496 TEXTURE:0 SURFACE:0 SAMPLER:0
+"""
+CODE = f"""
+Fatbin elf code:
+================
+arch = sm_80
+\t\tFunction : {SYMBOL}
+        /*0000*/                   MOV R1, c[0x0][0x28] ;       /* 0x00000a0000017a02 */
+                                                                /* 0x000fe40000000f00 */
+        /*0010*/              @!P0 BRA 0x190 ;                  /* 0x000000f000008947 */
+        /*0020*/                   HMMA.16816.F32 R8, R4, R6, R8 ;
+        /*0030*/                   LDGSTS.E.BYPASS.128 [R3], [R2.64] ;
+        /*0040*/              @P1  LDSM.16.M88.4 R8, [R4] ;
+        /*0050*/                   FFMA R5, R5.reuse, R6, R7 ;
+        /*0060*/                   MUFU.EX2 R5, R5 ;
+        /*0070*/                   EXIT ;
+        /*0080*/                   NOP;
+"""
+pytestmark_cxxfilt = pytest.mark.skipif(
+    shutil.which("c++filt") is None, reason="c++filt, of binutils, reads the names of kernels"
+)
+
+
+def code(text=CODE) -> list:
+    return machine_code.parse(USAGE, text)
+
+
+@pytestmark_cxxfilt
+def test_machine_code_is_read():
+    (one,) = code()
+    assert (one.name, one.architecture) == ("add_slices", "80")
+    assert (one.registers, one.stack_bytes, one.static_shared_bytes, one.local_bytes) == (
+        26, 8, 16, 0,
+    )  # fmt: skip
+    assert one.mix() == {
+        "integers, moves": 1,
+        "branches": 2,
+        "tensor cores": 1,
+        "async copies": 1,
+        "shared memory": 1,
+        "float": 1,
+        "special functions": 1,
+    }
+    lines = sass.mix_table([one]).splitlines()
+    assert lines[0].split()[:4] == ["kernel", "sm", "registers", "stack"]
+    assert lines[1].split() == ["add_slices", "80", "26", "8", "0", "16", "8"] + ["1"] * 5 + [
+        "2", "1",
+    ]  # fmt: skip
+
+
+@pytestmark_cxxfilt
+def test_names_of_registers_and_addresses_are_no_difference():
+    renamed = CODE.replace("R8", "R40").replace("P0", "P3").replace("0x190", "0x230")
+    renamed = renamed.replace("R5.reuse", "R5")
+    (one,) = machine_code.compare(code(), code(renamed))
+    assert one.same and "1 of 1 kernels are the same" in sass.difference_table([one])
+
+
+@pytestmark_cxxfilt
+def test_another_instruction_or_constant_is_a_difference():
+    changed = CODE.replace("FFMA R5, R5.reuse", "FADD R5, R5").replace("[0x28]", "[0x30]")
+    (one,) = machine_code.compare(code(), code(changed))
+    assert not one.same
+    assert sorted(line[0] for line in one.lines) == ["+", "+", "-", "-"]
+    assert "+FADD R, R, R, R" in one.lines
+    text = sass.difference_table([one])
+    assert "add_slices" in text and "0 of 1 kernels" in text
+
+
+@pytestmark_cxxfilt
+def test_a_kernel_of_one_build_only_is_a_difference():
+    differences = machine_code.compare(code(), [])
+    assert [one.same for one in differences] == [False]
+    assert "8 -> -" in sass.difference_table(differences)
+
+
+HEADER = (
+    '"ID","Process ID","Process Name","Host Name","Kernel Name","Context","Stream","Block Size",'
+    '"Grid Size","Device","CC","Section Name","Metric Name","Metric Unit","Metric Value"'
+)
+SPEED, MEMORY = "GPU Speed Of Light Throughput", "Memory Workload Analysis"
+
+
+def ncu_line(number, kernel, section, metric, unit, value) -> str:
+    place = '"1","python","127.0.0.1"'
+    launch = '"1","7","(128, 1, 1)","(64, 8, 1)","0","8.0"'
+    return f'"{number}",{place},"{kernel}",{launch},"{section}","{metric}","{unit}","{value}"'
+
+
+def ncu_csv(compute, memory, dram=10, duration="1,500.5", unit="usecond") -> str:
+    kernel = "void longattn::cuda::forward_kernel<0, __nv_bfloat16>(Problem)"
+    figures = [
+        (SPEED, "Compute (SM) Throughput", "%", compute),
+        (SPEED, "Memory Throughput", "%", memory),
+        (SPEED, "DRAM Throughput", "%", dram),
+        (SPEED, "L1/TEX Cache Throughput", "%", memory),
+        (SPEED, "L2 Cache Throughput", "%", 20),
+        (SPEED, "Duration", unit, duration),
+        (MEMORY, "Memory Throughput", "Gbyte/second", "912.34"),  # no share: must not count
+        ("Launch Statistics", "Registers Per Thread", "register/thread", 168),
+        ("Occupancy", "Achieved Occupancy", "%", "18.7"),
+    ]
+    lines = [ncu_line(number, kernel, *line) for number in (0, 1) for line in figures]
+    return "\n".join(["==PROF== Connected to process 1", HEADER, *lines]) + "\n"
+
+
+@pytest.mark.parametrize(
+    "compute, memory, dram, limit",
+    [
+        (85.2, 40.1, 10, "compute"),
+        (30, 91, 91.5, "memory: DRAM"),
+        (30, 91, 12, "memory: L1 and shared memory"),
+        (42, 35, 10, "latency: neither compute nor memory is busy"),
+    ],
+)
+def test_the_limit_of_a_kernel(compute, memory, dram, limit):
+    first, second = limiter.read(ncu_csv(compute, memory, dram))
+    assert first.limit == second.limit == limit
+    assert (first.microseconds, first.registers, first.occupancy) == (1500.5, 168, 18.7)
+    (line,) = limiter.table([first, second]).splitlines()[1:]
+    assert line.split()[:2] == ["3001.0", "2"] and limit in line
+
+
+def test_units_of_time_and_missing_sections():
+    assert limiter.read(ncu_csv(1, 1, duration="2.5", unit="ms"))[0].microseconds == 2500
+    assert "SpeedOfLight is missing" in limiter.Launch("k").limit
+    with pytest.raises(ValueError, match="no header"):
+        limiter.read("==ERROR== no permission\n")
+
+
+def test_profile_says_what_it_would_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(profile.shutil, "which", lambda tool: None)
+    words = ["sinks", "--lengths", "64", "--dtypes", "float32", "--device", "cuda"]
+    assert main(["profile", "--out", str(tmp_path), *words]) == 0
+    told = capsys.readouterr().out
+    assert "not run: ncu is not on the PATH" in told and "not run: nsys is not on" in told
+    script = (tmp_path / "profile.sh").read_text()
+    assert f"-m bench once --calls 2 {' '.join(words)}" in script
+    assert "--kernel-name regex:longattn::cuda::" in script and "--trace cuda,nvtx" in script
+
+
+def test_profile_runs_what_is_there(tmp_path, capsys, monkeypatch):
+    """Stand-ins: a tool that works and leaves ncu's file, and one that fails."""
+    monkeypatch.setattr(profile, "cannot_run", lambda tool, device: None)
+
+    def lines(words, device, folder):
+        writes = f"open({str(folder / 'ncu.csv')!r}, 'w').write({ncu_csv(85, 10)!r})"
+        fails = "import sys; print('no permission'); sys.exit(3)"
+        return {"ncu": [sys.executable, "-c", writes], "nsys": [sys.executable, "-c", fails]}
+
+    monkeypatch.setattr(profile, "command_lines", lines)
+    profile.profile(["dense"], "cuda", tmp_path)
+    told = capsys.readouterr().out
+    assert f"done, in {tmp_path}" in told
+    assert "not run: nsys ended with 3, its last line: no permission" in told
+    assert "compute: void longattn::cuda::forward_kernel" in told
+
+
+def test_once_runs_ours(capsys):
+    assert main("once --calls 2 sinks --lengths 64 --dtypes float32 --heads 1".split()) == 0
+    with pytest.raises(SystemExit, match="makes 2"):
+        main("once sinks --lengths 64".split())
+
+
+def test_build_figures(monkeypatch):
+    def run(*command):
+        if "-B" in command:
+            folder = pathlib.Path(command[command.index("-B") + 1])
+            (folder / "_native.cpython.so").write_bytes(b"x" * 2**20)
+
+    monkeypatch.setattr(build_figures, "_run", run)
+    found = build_figures.build("OFF", 1)
+    assert found["module, MiB"] == 1.0 and found["compilers at a time"] == 1
+    assert found["minutes"] >= 0 and found["largest process, MiB"] > 0
+
+
+def test_every_gate_has_its_measured_ratio():
+    assert gate.SHARE <= 0.6
+    names = [one.name for one in gate.GATES]
+    assert len(names) == len(set(names))
+    measured = gate.measured()
+    assert measured
+    for machine_class, ratios in measured.items():
+        assert set(ratios) == set(names), machine_class
+        assert all(ratio > 0 for ratio in ratios.values())
+
+
+def test_a_wrong_side_is_no_pair(monkeypatch):
+    one = gate.GATES[0]
+    monkeypatch.setattr(type(one.case), "tolerance", lambda self: 0.0)
+    with pytest.raises(AssertionError, match="longattn: wrong"):
+        gate.Pair(one)
+
+
+@pytest.mark.skipif(
+    gate.machine_class() not in gate.measured(),
+    reason=f"no ratio was measured for {gate.machine_class()}",
+)
+def test_a_gate_fails_under_its_floor():
+    """In a process of its own; that gates pass is told by `pytest bench`."""
+    pytest.importorskip(
+        "pytest_benchmark", reason="pytest-benchmark, of the extra test, is missing"
+    )
+    program = (
+        "import sys, pytest; sys.path.append('.'); from bench import gate; gate.SHARE = 100.0; "
+        "sys.exit(pytest.main(['bench', '-p', 'no:cacheprovider', '-k', 'softcap and float32']))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 1, result.stdout
+    assert "is demanded, 10000% of the" in result.stdout
+
+
+def test_measured_ratios_are_kept_by_class(monkeypatch, tmp_path):
+    monkeypatch.setattr(gate, "MEASURED", tmp_path / "measured.json")
+    monkeypatch.setattr(gate, "GATES", gate.GATES[-1:])
+    (tmp_path / "measured.json").write_text(json.dumps({"another": {"x": 1.0}}))
+    told = []
+    gate.record_all(told.append)
+    assert len(told) == 1
+    found = gate.measured()
+    assert found["another"] == {"x": 1.0}
+    assert list(found[gate.machine_class()]) == [gate.GATES[-1].name]
