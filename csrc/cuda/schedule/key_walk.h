@@ -14,11 +14,11 @@ struct KeyStage {
   SharedTile<kKeys, kDim> v;
 };
 
-// visit(stage, keys) for every tile of keys, after prepare(stage, keys) while its copies are on their
-// way; `stage` is an index.
-template <int kThreads, class Element, class Stage, class Prepare, class Visit>
-LONGATTN_DEVICE void walk_keys(Stage (&stages)[kStages], const Problem& problem,
-                               const QueryTile& tile, int thread, Prepare prepare, Visit visit) {
+// visit(stage, keys) for every tile of keys; `stage` is an index. The strip of a stage goes with it.
+template <int kThreads, class Element, class Stage, class Strip, class Scores, class Visit>
+LONGATTN_DEVICE void walk_keys(Stage (&stages)[kStages], Strip (&strips)[kStages],
+                               const Problem& problem, const QueryTile& tile, const Scores& scores,
+                               int thread, Visit visit) {
   const Sequence& sequence = tile.sequence;
   const int32_t kv_head = kv_head_of(problem, tile.head);
   const auto first_row = [&](const TensorView& view) {
@@ -34,13 +34,16 @@ LONGATTN_DEVICE void walk_keys(Stage (&stages)[kStages], const Problem& problem,
     copy_rows_async<kThreads>(stage.k, from(k, problem.k.row_stride, problem.head_dim), thread);
     copy_rows_async<kThreads>(stage.v, from(v, problem.v.row_stride, problem.value_dim), thread);
   };
+  static_assert(Strip::kEntries <= kThreads, "a thread brings one entry");
+  typename Strip::Part part;
   walk_tiles(
       tile.keys.count(),
       [&](int32_t index) {
-        const TileOfKeys keys = tile.keys[index];
-        load(stages[index % kStages], keys.first_key);
-        prepare(index % kStages, keys);
+        const int32_t first_key = tile.keys[index].first_key;
+        load(stages[index % kStages], first_key);
+        part = scores.template read<Strip>(sequence, tile.head, tile.first_row, first_key, thread);
       },
+      [&](int32_t index) { strips[index % kStages].put(part, thread); },
       [&](int32_t index) { visit(index % kStages, tile.keys[index]); });
 }
 

@@ -3,6 +3,8 @@
 // asks for the largest one.
 #pragma once
 
+#include <type_traits>
+
 #include <ptx/math.h>
 
 #include "cuda/scores/parameters.h"
@@ -11,6 +13,13 @@
 
 namespace longattn::cuda {
 
+// How far scores are capped: not at all; so that 2e-7 of the cap is no error to speak of; so that
+// it would be.
+enum class Cap { kNone, kSmall, kLarge };
+
+template <Cap kCap>
+using CapConstant = std::integral_constant<Cap, kCap>;
+
 class GeneralScores {
  public:
   // The bias of a tile of queries and one of keys, log2 units: it depends on row - key alone.
@@ -18,6 +27,11 @@ class GeneralScores {
   struct Strip {
     static constexpr int kEntries = kQueries + kKeys - 1;
     static constexpr int kFirstPair = kKeys - 1;  // the entry of row 0 and key 0
+    using Part = float;                           // that one thread brings
+
+    LONGATTN_DEVICE void put(Part part, int thread) {
+      if (thread < kEntries) values[thread] = part;
+    }
 
     float values[kEntries];
   };
@@ -25,48 +39,68 @@ class GeneralScores {
   LONGATTN_DEVICE GeneralScores(const ScoreParameters& parameters, const Problem& problem)
       : bias_(problem.bias), scale_(parameters.scale), cap_(parameters.cap) {}
 
-  // By all threads of the block; a barrier must follow before anyone reads.
+  // This thread's part of the strip; all threads bring theirs, and a barrier shows it to everyone.
   template <class Strip>
-  LONGATTN_DEVICE void fill(Strip& strip, const Sequence& sequence, int32_t head,
-                            int32_t first_row, int32_t first_key, int thread, int threads) const {
-    if (bias_.kind == BiasKind::kNone) return;
-    const int64_t diagonal = sequence.diagonal + first_row - first_key - Strip::kFirstPair;
-    for (int entry = thread; entry < Strip::kEntries; entry += threads) {
-      const int64_t distance = (diagonal + entry) * sequence.row_step;
-      strip.values[entry] = bias_at<float>(bias_, head, distance) * static_cast<float>(kLog2E);
-    }
+  LONGATTN_DEVICE typename Strip::Part read(const Sequence& sequence, int32_t head,
+                                            int32_t first_row, int32_t first_key,
+                                            int thread) const {
+    const int64_t first = sequence.diagonal + first_row - first_key - Strip::kFirstPair;
+    const int64_t distance = (first + thread) * sequence.row_step;
+    return bias_at<float>(bias_, head, distance) * static_cast<float>(kLog2E);
+  }
+
+  // visit(CapConstant): a tile is worked on by one rule, and asks for it once.
+  template <class Visit>
+  LONGATTN_DEVICE void by_cap(Visit visit) const {
+    if (cap_ == 0.0f) return visit(CapConstant<Cap::kNone>());
+    if (cap_ < kLargeCap) return visit(CapConstant<Cap::kSmall>());
+    visit(CapConstant<Cap::kLarge>());
   }
 
   // Of row `row` and key `key` of their tiles.
-  template <class Strip>
-  LONGATTN_DEVICE float score(float product, const Strip& strip, int row, int key) const {
+  template <Cap kCap, class Strip>
+  LONGATTN_DEVICE float score(CapConstant<kCap> cap, float product, const Strip& strip, int row,
+                              int key) const {
     float slope;
-    return score(product, strip, row, key, slope);
+    return score(cap, product, strip, row, key, slope);
   }
 
   LONGATTN_DEVICE static constexpr float factor() { return 1.0f; }
 
-  template <class Strip>
-  LONGATTN_DEVICE float exponent(float product, float reference, const Strip& strip, int row,
-                                 int key, float& slope) const {
-    return score(product, strip, row, key, slope) - reference;
+  template <Cap kCap, class Strip>
+  LONGATTN_DEVICE float exponent(CapConstant<kCap> cap, float product, float reference,
+                                 const Strip& strip, int row, int key, float& slope) const {
+    return score(cap, product, strip, row, key, slope) - reference;
   }
 
  private:
-  template <class Strip>
-  LONGATTN_DEVICE float score(float product, const Strip& strip, int row, int key,
-                              float& slope) const {
-    float value = product * scale_;
+  static constexpr float kLargeCap = 128.0f;  // log2 units
+
+  template <Cap kCap, class Strip>
+  LONGATTN_DEVICE float score(CapConstant<kCap>, float product, const Strip& strip, int row,
+                              int key, float& slope) const {
+    const float bias = strip.values[Strip::kFirstPair + row - key];
     slope = 1.0f;
-    if (cap_ > 0.0f) {
-      // tanh x = 1 - 2 / (e^(2 x) + 1): the instruction for tanh errs by 5e-4, this by 2e-7.
-      const float t = fmaf(-2.0f, ptx::reciprocal_approximate(ptx::exp2_approximate(value) + 1.0f),
-                           1.0f);
-      value = cap_ * t;
-      slope = fmaf(-t, t, 1.0f);
-    }
-    if (bias_.kind != BiasKind::kNone) value += strip.values[Strip::kFirstPair + row - key];
-    return value;
+    if constexpr (kCap == Cap::kNone) return fmaf(product, scale_, bias);
+    const float t = tanh_of<kCap == Cap::kLarge>(product * scale_);
+    slope = fmaf(-t, t, 1.0f);
+    return fmaf(cap_, t, bias);
+  }
+
+  // tanh(exponent * ln 2 / 2).
+  template <bool kAlsoRelative>
+  LONGATTN_DEVICE static float tanh_of(float exponent) {
+    // tanh x = 1 - 2 / (e^(2 x) + 1): the instruction for tanh errs by 5e-4, this by 2e-7.
+    const float denominator = ptx::exp2_approximate(exponent) + 1.0f;
+    const float t = fmaf(-2.0f, ptx::reciprocal_approximate(denominator), 1.0f);
+    if constexpr (!kAlsoRelative) return t;
+    // Where scores are small beside the cap: the best polynomial for exponents up to 1, which errs
+    // by 2e-7 of the result.
+    const float square = exponent * exponent;
+    float series = fmaf(square, -2.94580095e-05f, 6.64870546e-04f);
+    series = fmaf(square, series, -1.38756689e-02f);
+    series = fmaf(square, series, 3.46573591e-01f);
+    return fabsf(exponent) < 1.0f ? exponent * series : t;
   }
 
   const Bias& bias_;

@@ -13,16 +13,30 @@ namespace longattn::cuda {
 class PlainScores {
  public:
   template <int kQueries, int kKeys>
-  struct Strip {};  // see general.h
+  struct Strip {  // see general.h
+    static constexpr int kEntries = 0;
+    struct Part {};
+
+    LONGATTN_DEVICE void put(Part, int) {}
+  };
 
   LONGATTN_DEVICE PlainScores(const ScoreParameters& parameters, const Problem&)
       : scale_(parameters.scale) {}
 
   template <class Strip>
-  LONGATTN_DEVICE void fill(Strip&, const Sequence&, int32_t, int32_t, int32_t, int, int) const {}
+  LONGATTN_DEVICE auto read(const Sequence&, int32_t, int32_t, int32_t, int) const {
+    return typename Strip::Part{};
+  }
+
+  struct NoCap {};
+
+  template <class Visit>
+  LONGATTN_DEVICE void by_cap(Visit visit) const {
+    visit(NoCap());
+  }
 
   template <class Strip>
-  LONGATTN_DEVICE float score(float product, const Strip&, int, int) const {
+  LONGATTN_DEVICE float score(NoCap, float product, const Strip&, int, int) const {
     return product;
   }
 
@@ -32,7 +46,7 @@ class PlainScores {
 
   // The exponent of a weight, from the product; `slope` becomes d score / d scaled product.
   template <class Strip>
-  LONGATTN_DEVICE float exponent(float product, float reference, const Strip&, int, int,
+  LONGATTN_DEVICE float exponent(NoCap, float product, float reference, const Strip&, int, int,
                                  float& slope) const {
     slope = 1.0f;
     return fmaf(product, scale_, -reference);

@@ -105,7 +105,8 @@ class BiasGradientBlock {
   LONGATTN_DEVICE void fill_strip() {
     const int64_t step = problem_.layout.split == Split::kDilated ? problem_.layout.rate : 1;
     const Sequence steps{0, 0, 0, step, 0, 0, diagonal_ * kTile};
-    scores_.fill(shared_.strip, steps, head_, 0, 0, thread_, kThreads);
+    using Strip = decltype(shared_.strip);
+    shared_.strip.put(scores_.template read<Strip>(steps, head_, 0, 0, thread_), thread_);
   }
 
   LONGATTN_DEVICE Numbers tiles_of_slice(const Numbers& slice) const {
@@ -143,6 +144,7 @@ class BiasGradientBlock {
     walk_tiles(
         2 * count,
         [&](int32_t step) { load(shared_.stages[step % kStages], step, shared_.tiles[step / 2]); },
+        [](int32_t) {},
         [&](int32_t step) { visit(shared_.stages[step % kStages], step, shared_.tiles[step / 2]); });
     // The next walk fills stages, whatever it begins with, only behind find_tiles' barriers.
   }
@@ -176,18 +178,20 @@ class BiasGradientBlock {
     dp.clear();
     multiply_by_rows<Element>(dp, stage.left, warp_row_, stage.right, lane_);
     auto& gradients = products_;
+    scores_.by_cap([&](auto cap) {
 #pragma unroll
-    for (int block = 0; block < dp.kBlocks; ++block) {
+      for (int block = 0; block < dp.kBlocks; ++block) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        float slope;  // not wanted: the bias joins the score behind the cap
-        const float exponent = scores_.exponent(
-            products_.values[block][i], reference[i / 2], shared_.strip,
-            warp_row_ + row_of_lane(lane_, i / 2), column_of_lane(lane_, block) + i % 2, slope);
-        gradients.values[block][i] =
-            ptx::exp2_approximate(exponent) * (dp.values[block][i] - delta[i / 2]);
+        for (int i = 0; i < 4; ++i) {
+          float slope;  // not wanted: the bias joins the score behind the cap
+          const float exponent = scores_.exponent(
+              cap, products_.values[block][i], reference[i / 2], shared_.strip,
+              warp_row_ + row_of_lane(lane_, i / 2), column_of_lane(lane_, block) + i % 2, slope);
+          gradients.values[block][i] =
+              ptx::exp2_approximate(exponent) * (dp.values[block][i] - delta[i / 2]);
+        }
       }
-    }
+    });
     if (!tile.full) hide(gradients, tile.first_row);
 #pragma unroll
     for (int block = 0; block < dp.kBlocks; ++block) {

@@ -21,6 +21,7 @@ namespace longattn::cuda {
 
 template <BackwardConfig kConfig, class Scores>
 struct KeyGradientShared {
+  using Strip = typename Scores::template Strip<kConfig.query_tile, kConfig.key_tile>;
   SharedTile<kConfig.key_tile, kConfig.head_dim> k;
   SharedTile<kConfig.key_tile, kConfig.head_dim> v;
   struct Stage {
@@ -29,7 +30,7 @@ struct KeyGradientShared {
     RowBounds bounds[kConfig.query_tile];
     float reference[kConfig.query_tile];  // lse in log2 units
     float delta[kConfig.query_tile];
-    typename Scores::template Strip<kConfig.query_tile, kConfig.key_tile> strip;
+    Strip strip;
   } stages[kStages];
   Sequence sequence;  // of the head at work; here because registers are short
 };
@@ -47,6 +48,8 @@ class KeyGradientBlock {
   using Shared = KeyGradientShared<kConfig, Scores>;
   static constexpr int kThreads = kConfig.threads();
   static_assert(kConfig.key_tile == kConfig.warps * kWarpRows);
+  static_assert(kConfig.query_tile <= kThreads, "a thread brings one row");
+  static_assert(Shared::Strip::kEntries <= kThreads, "a thread brings one entry");
 
   LONGATTN_DEVICE KeyGradientBlock(Shared& shared, const BackwardParameters& parameters,
                                    const Work& work, int32_t slice)
@@ -78,6 +81,13 @@ class KeyGradientBlock {
   }
 
  private:
+  // What a thread reads of the next tile's rows while it works on this one.
+  struct RowsAhead {
+    float lse;
+    float delta;
+    typename Shared::Strip::Part strip;
+  };
+
   LONGATTN_DEVICE void select_head(int32_t head) {
     head_ = head;
     band_ = &parameters_.bands.bands[parameters_.bands.band_of_head[head]];
@@ -115,10 +125,15 @@ class KeyGradientBlock {
 
   LONGATTN_DEVICE void visit_queries() {
     const QueryTileRange tiles = query_tiles_of_slice();
+    RowsAhead ahead;
     walk_tiles(
         tiles.end - tiles.begin,
         [&](int32_t index) {
           load_queries(shared_.stages[index % kStages], tiles.begin + index);
+          ahead = read_rows(tiles.begin + index);
+        },
+        [&](int32_t index) {
+          put_rows(shared_.stages[index % kStages], tiles.begin + index, ahead);
         },
         [&](int32_t index) {
           visit(shared_.stages[index % kStages], is_full(tiles.interval, tiles.begin + index));
@@ -136,21 +151,35 @@ class KeyGradientBlock {
         query_rows<const Element>(problem_.dout, shared_.sequence, head_, first_row,
                                   problem_.value_dim),
         thread_);
-    if (thread_ < kConfig.query_tile) load_row(stage, thread_, first_row + thread_);
-    scores_.fill(stage.strip, shared_.sequence, head_, first_row, work_.first_row, thread_, kThreads);
   }
 
-  LONGATTN_DEVICE void load_row(typename Shared::Stage& stage, int index, int32_t row) {
-    const bool exists = row < shared_.sequence.q_len;
-    const int64_t stored_row = stored_query(shared_.sequence, exists ? row : 0);
-    const int64_t batch = shared_.sequence.batch;
-    const float lse =
-        ptx::load_global_float(row_pointer<float>(problem_.lse, batch, stored_row, head_));
-    const float delta =
-        ptx::load_global_float(row_pointer<float>(problem_.delta, batch, stored_row, head_));
-    stage.bounds[index] = exists ? bounds_at(*band_, shared_.sequence, row) : RowBounds{0, 0, 0, 0};
-    stage.reference[index] = exists ? weight_reference(lse) : INFINITY;  // +inf: weights 0
-    stage.delta[index] = exists ? delta : 0.0f;
+  // Thread t brings row t of a tile. Rows that do not exist have an lse of -inf: weights 0.
+  LONGATTN_DEVICE RowsAhead read_rows(int32_t tile) const {
+    const Sequence& sequence = shared_.sequence;
+    const int32_t first_row = tile * kConfig.query_tile, row = first_row + thread_;
+    RowsAhead ahead{-INFINITY, 0.0f,
+                    scores_.template read<typename Shared::Strip>(sequence, head_, first_row,
+                                                                  work_.first_row, thread_)};
+    if (thread_ < kConfig.query_tile && row < sequence.q_len) {
+      const int64_t stored_row = stored_query(sequence, row);
+      ahead.lse = ptx::load_global_float(
+          row_pointer<float>(problem_.lse, sequence.batch, stored_row, head_));
+      ahead.delta = ptx::load_global_float(
+          row_pointer<float>(problem_.delta, sequence.batch, stored_row, head_));
+    }
+    return ahead;
+  }
+
+  LONGATTN_DEVICE void put_rows(typename Shared::Stage& stage, int32_t tile,
+                                const RowsAhead& ahead) const {
+    stage.strip.put(ahead.strip, thread_);
+    if (thread_ >= kConfig.query_tile) return;
+    const Sequence& sequence = shared_.sequence;
+    const int32_t row = tile * kConfig.query_tile + thread_;
+    stage.bounds[thread_] =
+        row < sequence.q_len ? bounds_at(*band_, sequence, row) : RowBounds{0, 0, 0, 0};
+    stage.reference[thread_] = weight_reference(ahead.lse);
+    stage.delta[thread_] = ahead.delta;
   }
 
   LONGATTN_DEVICE void visit(const typename Shared::Stage& stage, bool full) {
@@ -161,20 +190,22 @@ class KeyGradientBlock {
     multiply_by_rows<Element>(dp, shared_.v, warp_row_, stage.dout, lane_);
     auto& p = scores;
     auto& ds = dp;
+    scores_.by_cap([&](auto cap) {
 #pragma unroll
-    for (int block = 0; block < p.kBlocks; ++block) {
+      for (int block = 0; block < p.kBlocks; ++block) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int column = column_of_lane(lane_, block) + i % 2;
-        float slope;
-        const float exponent =
-            scores_.exponent(scores.values[block][i], stage.reference[column], stage.strip, column,
-                             warp_row_ + row_of_lane(lane_, i / 2), slope);
-        p.values[block][i] = ptx::exp2_approximate(exponent);
-        ds.values[block][i] =
-            p.values[block][i] * (dp.values[block][i] - stage.delta[column]) * slope;
+        for (int i = 0; i < 4; ++i) {
+          const int column = column_of_lane(lane_, block) + i % 2;
+          float slope;
+          const float exponent =
+              scores_.exponent(cap, scores.values[block][i], stage.reference[column], stage.strip,
+                               column, warp_row_ + row_of_lane(lane_, i / 2), slope);
+          p.values[block][i] = ptx::exp2_approximate(exponent);
+          ds.values[block][i] =
+              p.values[block][i] * (dp.values[block][i] - stage.delta[column]) * slope;
+        }
       }
-    }
+    });
     if (!full) hide(p, ds, stage);
     multiply_by_columns<Element>(dv_, p, stage.dout, lane_);
     multiply_by_columns<Element>(dk_, ds, stage.q, lane_);

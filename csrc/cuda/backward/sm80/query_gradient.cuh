@@ -49,11 +49,7 @@ class QueryGradientBlock {
     load_queries(shared_.q, problem_.q, problem_.head_dim);
     load_queries(shared_.dout, problem_.dout, problem_.value_dim);
     walk_keys<kThreads, Element>(
-        shared_.stages, problem_, tile_, thread_,
-        [&](int stage, const TileOfKeys& keys) {
-          scores_.fill(shared_.strips[stage], tile_.sequence, tile_.head, tile_.first_row,
-                       keys.first_key, thread_, kThreads);
-        },
+        shared_.stages, shared_.strips, problem_, tile_, scores_, thread_,
         [&](int stage, const TileOfKeys& keys) { visit(stage, keys); });
     add();
   }
@@ -95,18 +91,20 @@ class QueryGradientBlock {
     dp.clear();
     multiply_by_rows<Element>(dp, shared_.dout, warp_row_, stage.v, lane_);
     auto& ds = dp;
+    scores_.by_cap([&](auto cap) {
 #pragma unroll
-    for (int block = 0; block < ds.kBlocks; ++block) {
+      for (int block = 0; block < ds.kBlocks; ++block) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        float slope;
-        const float exponent = scores_.exponent(
-            scores.values[block][i], reference_[i / 2], shared_.strips[index],
-            warp_row_ + row_of_lane(lane_, i / 2), column_of_lane(lane_, block) + i % 2, slope);
-        ds.values[block][i] =
-            ptx::exp2_approximate(exponent) * (dp.values[block][i] - delta_[i / 2]) * slope;
+        for (int i = 0; i < 4; ++i) {
+          float slope;
+          const float exponent = scores_.exponent(
+              cap, scores.values[block][i], reference_[i / 2], shared_.strips[index],
+              warp_row_ + row_of_lane(lane_, i / 2), column_of_lane(lane_, block) + i % 2, slope);
+          ds.values[block][i] =
+              ptx::exp2_approximate(exponent) * (dp.values[block][i] - delta_[i / 2]) * slope;
+        }
       }
-    }
+    });
     if (!keys.full) {
       ds.for_each(lane_, [&](float& value, int half, int column) {
         if (!is_visible(bounds_[half], keys.first_key + column)) value = 0.0f;

@@ -48,11 +48,7 @@ class ForwardBlock {
     out_.clear();
     load_queries();
     walk_keys<kThreads, Element>(
-        shared_.stages, problem_, tile_, thread_,
-        [&](int stage, const TileOfKeys& keys) {
-          scores_.fill(shared_.strips[stage], tile_.sequence, tile_.head, tile_.first_row,
-                       keys.first_key, thread_, kThreads);
-        },
+        shared_.stages, shared_.strips, problem_, tile_, scores_, thread_,
         [&](int stage, const TileOfKeys& keys) { visit(stage, keys); });
     store();
   }
@@ -78,9 +74,11 @@ class ForwardBlock {
     RegisterTile<kConfig.key_tile> scores;
     scores.clear();
     multiply_by_rows<Element>(scores, shared_.q, warp_row_, stage.k, lane_);
-    scores.for_each(lane_, [&](float& score, int half, int column) {
-      score = scores_.score(score, shared_.strips[index], warp_row_ + row_of_lane(lane_, half),
-                            column);
+    scores_.by_cap([&](auto cap) {
+      scores.for_each(lane_, [&](float& score, int half, int column) {
+        score = scores_.score(cap, score, shared_.strips[index],
+                              warp_row_ + row_of_lane(lane_, half), column);
+      });
     });
     if (!keys.full) hide(scores, keys.first_key);
     softmax_.update(scores, out_, scores_.factor());
