@@ -3,6 +3,7 @@
 
 import importlib.machinery
 import importlib.util
+import itertools
 import os
 import pathlib
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+LOADED = itertools.count()
 
 
 def build_and_load(folder: pathlib.Path, source: pathlib.Path = ROOT):
@@ -17,8 +19,10 @@ def build_and_load(folder: pathlib.Path, source: pathlib.Path = ROOT):
     folder = pathlib.Path(os.environ.get("LONGATTN_SIMT_BUILD", folder))
     build(folder, source)
     (path,) = folder.glob("tests/simt/_simt*.so")
-    loader = importlib.machinery.ExtensionFileLoader("_simt", str(path))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("_simt", loader))
+    # pybind11 gives the first module again to who loads another one of the same full name.
+    name = f"emulator_{next(LOADED)}._simt"
+    loader = importlib.machinery.ExtensionFileLoader(name, str(path))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
     loader.exec_module(module)
     return module
 
