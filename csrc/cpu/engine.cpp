@@ -2,6 +2,7 @@
 #include "cpu/engine.h"
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "cpu/parallel.h"
@@ -13,28 +14,54 @@ namespace longattn::cpu {
 
 namespace {
 
+// One tile of queries, and all tiles of its sequence: tiles[first] ... tiles[first + count - 1].
 struct TileOfSequence {
   int64_t sequence;
   int32_t first_row;
+  int64_t first;
+  int64_t count;
 };
 
-// Later tiles see more keys under a causal mask: the longest work starts first. Sequences are laid
-// out by their longest possible length; a kernel call finds its own end.
+int64_t rows_of(const SequenceLayout& layout, int64_t sequence) {
+  return layout.split == Split::kPacked ? sequence_at(layout, sequence, 0, 1).q_len
+                                        : longest_q_len(layout);
+}
+
+// Later tiles see more keys under a causal mask: the longest work of a sequence starts first, and
+// the longest sequence. Rows are counted by the longest that a sequence can be; a kernel call finds
+// its own end.
 std::vector<TileOfSequence> query_tiles_of(const SequenceLayout& layout) {
-  const int64_t sequences = sequences_of(layout);
+  std::vector<int64_t> sequences(sequences_of(layout));
+  std::iota(sequences.begin(), sequences.end(), 0);
+  if (layout.split == Split::kPacked) {
+    std::stable_sort(sequences.begin(), sequences.end(), [&](int64_t a, int64_t b) {
+      return rows_of(layout, a) > rows_of(layout, b);
+    });
+  }
   std::vector<TileOfSequence> tiles;
-  for (int64_t sequence = 0; sequence < sequences; ++sequence) {
-    const int64_t rows = layout.split == Split::kPacked
-                             ? sequence_at(layout, sequence, 0, 1).q_len
-                             : longest_q_len(layout);
-    for (int64_t row = 0; row < rows; row += kQueryTile) {
-      tiles.push_back({sequence, static_cast<int32_t>(row)});
+  for (const int64_t sequence : sequences) {
+    const auto first = static_cast<int64_t>(tiles.size());
+    const int64_t count = ceil_divide(rows_of(layout, sequence), kQueryTile);
+    for (int64_t tile = count - 1; tile >= 0; --tile) {
+      tiles.push_back({sequence, static_cast<int32_t>(tile * kQueryTile), first, count});
     }
   }
-  std::stable_sort(tiles.begin(), tiles.end(), [](const auto& a, const auto& b) {
-    return a.first_row > b.first_row;
-  });
   return tiles;
+}
+
+struct Item {
+  const TileOfSequence& tile;
+  int32_t head;
+};
+
+// All tiles of a sequence that read the same keys and values are neighbours: those stay in the
+// cache. With one kv head after the other for each tile they would be read from memory every time.
+Item item_at(const std::vector<TileOfSequence>& tiles, const Problem& problem, int64_t index) {
+  const TileOfSequence& any = tiles[index / problem.q_heads];
+  const int32_t group = problem.q_heads / problem.kv_heads;
+  const int64_t within = index - any.first * problem.q_heads;
+  const int64_t kv_head = within / (any.count * group), rest = within % (any.count * group);
+  return {tiles[any.first + rest / group], static_cast<int32_t>(kv_head * group + rest % group)};
 }
 
 }  // namespace
@@ -42,11 +69,9 @@ std::vector<TileOfSequence> query_tiles_of(const SequenceLayout& layout) {
 void forward(const ForwardProblem& problem, ElementType type, int threads) {
   const ForwardKernel kernel = kernels_for(type).forward;
   const std::vector<TileOfSequence> tiles = query_tiles_of(problem.layout);
-  const int64_t heads = problem.q_heads;
-  for_each_item(static_cast<int64_t>(tiles.size()) * heads, threads_for(problem, threads),
-                [&](int64_t item, void* scratch) {
-                  const TileOfSequence& tile = tiles[item / heads];
-                  const auto head = static_cast<int32_t>(item % heads);
+  for_each_item(static_cast<int64_t>(tiles.size()) * problem.q_heads,
+                threads_for(problem, threads), [&](int64_t index, void* scratch) {
+                  const auto [tile, head] = item_at(tiles, problem, index);
                   const Sequence sequence =
                       sequence_at(problem.layout, tile.sequence, head, problem.q_heads);
                   if (tile.first_row >= sequence.q_len) return;
