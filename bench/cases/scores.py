@@ -83,6 +83,11 @@ class Biases(Scored):
         extra = [torch.rand(x, generator=generator) + 0.1 for x in shapes.get(self.kind, ())]
         return [*super().inputs(seed), *(x.to(self.device) for x in extra)]
 
+    def tolerance(self):
+        # r2 is one number a head: a sum over all pairs of which next to nothing is left. Eager
+        # PyTorch in bfloat16 errs by 3e-2 of it as well.
+        return (5 if self.kind == "kerple" else 1) * super().tolerance()
+
     def _keywords(self, *extra):
         bias = {
             "alibi": longattn.Alibi,
