@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import arguments, commands, standard
+from bench import arguments, commands, end_to_end, standard
 from bench.measure import Options
 from bench.run import Run, clock_for, standard_run
 
@@ -31,6 +31,11 @@ def parser() -> argparse.ArgumentParser:
     command("errors", "errors against float64, ours beside the rivals'")
     add = command("scaling", "exponents of time and memory against length")
     add("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    add = command("end_to_end", "transformers' Llama trained with SDPA and with longattn")
+    add("--dtypes", nargs="+", default=standard.DTYPES, choices=standard.DTYPES)
+    for name in ("length", "steps", "layers", "hidden"):
+        value = getattr(end_to_end.Shape, name)
+        add(f"--{name}", type=arguments.positive, default=value, help=f"default {value}")
     add = command("forced", "for the standard set: jobs of a process held to an instruction set")
     add("isa", choices=standard.forced_jobs())
     commands.add_all(subparsers)
@@ -62,6 +67,9 @@ def _measure(given, run: Run, options: Options) -> None:
         run.errors(standard.error_jobs(), options)
     elif given.command == "scaling":
         run.scaling(given.dtypes, options)
+    elif given.command == "end_to_end":
+        sizes = {name: getattr(given, name) for name in ("length", "steps", "layers", "hidden")}
+        run.end_to_end(given.dtypes, options, **sizes)
     elif given.command == "forced":
         run.measure(standard.forced_jobs()[given.isa], options)
     else:

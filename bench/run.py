@@ -13,7 +13,7 @@ import tempfile
 import torch
 from tqdm import tqdm
 
-from bench import errors, goals, record, scaling, show, small_call, standard, timing
+from bench import end_to_end, errors, goals, record, scaling, show, small_call, standard, timing
 from bench.measure import Options, measure
 
 # How torch's kernels and the libraries under them are held to an instruction set.
@@ -76,6 +76,16 @@ class Run:
                 self.add("scaling", rows, [scaling.text_of(row) for row in rows])
                 progress.update()
 
+    def end_to_end(self, dtypes, options: Options, **sizes) -> None:
+        reason = end_to_end.cannot_run()
+        if reason:
+            print(f"no whole model: {reason}", flush=True)
+            return
+        for dtype in dtypes:
+            shape = end_to_end.Shape(dtype=dtype, **sizes)
+            rows = end_to_end.train(shape, options.clock, options.seed)
+            self.add("end_to_end", rows, [end_to_end.text_of(row) for row in rows])
+
     def wrong(self) -> list:
         """What longattn itself got wrong."""
         return [
@@ -94,6 +104,7 @@ def standard_run(options: Options, settings: dict, path) -> Run:
         run.add("rows", rows, show.lines_of(rows))
     run.errors(standard.error_jobs(), options)
     run.scaling(["float32"], options)
+    run.end_to_end(standard.DTYPES, options)
     goals.tell(run.result)
     return run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pathlib
 
-from bench import record
+from bench import end_to_end, record, tables
 
 RESULTS = record.ROOT / "bench" / "results"
 README = record.ROOT / "README.md"
@@ -54,6 +54,9 @@ def markdown(result: dict) -> str:
             "|---|---|--:|--:|--:|--:|",
             *prices,
         ]
+    if result.get("end_to_end"):
+        lines += ["", end_to_end.sentence(result["end_to_end"][0]), ""]
+        lines += [tables.end_to_end_table(result["end_to_end"])]
     if call:
         told = ", ".join(f"`{name}` {microseconds} µs" for name, microseconds in call.items())
         lines += ["", f"A call so small that only overhead is left, with gradients: {told}."]

@@ -11,7 +11,8 @@ from bench import changes, errors, goals, record, scaling, standard, summary
 from bench.__main__ import main
 from bench.contenders.chunked import CHUNKED
 from bench.measure import Job, Options
-from bench.report import lengths, tables
+from bench import tables
+from bench.report import lengths
 from bench_shapes import EVERY, tiny
 
 QUICK = Options(repeats=2, seconds=0.01)

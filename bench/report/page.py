@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pathlib
 
-from bench import small_call
-from bench.report import lengths, pictures, tables
+from bench import end_to_end, small_call, tables
+from bench.report import lengths, pictures
 
 
 def write(results: list, folder) -> pathlib.Path:
@@ -56,6 +56,11 @@ def _run(name: str, result: dict, folder: pathlib.Path, number: int) -> list:
         pictures.scaling(result["scaling"], folder / picture)
         parts += ["### Growth with length", tables.scaling_table(result["scaling"])]
         parts.append(f"![growth]({picture})")
+    if result.get("end_to_end"):
+        picture = f"loss_{number}.png"
+        pictures.losses(result["end_to_end"], folder / picture)
+        parts += ["### A whole model", end_to_end.sentence(result["end_to_end"][0])]
+        parts += [tables.end_to_end_table(result["end_to_end"]), f"![losses]({picture})"]
     if result.get("small_call"):
         parts += ["### Overhead", small_call.text_of(result["small_call"]).capitalize() + "."]
     if result.get("build"):

@@ -77,6 +77,19 @@ def scaling(rows: list, path) -> None:
     figure.savefig(path, dpi=100)
 
 
+def losses(rows: list, path) -> None:
+    """Of whole models; what computes the same lies on one line."""
+    figure = Figure(figsize=(11, 4.5), layout="tight")
+    dtypes = list(dict.fromkeys(row["dtype"] for row in rows))
+    for axis, dtype in zip(figure.subplots(1, len(dtypes), squeeze=False)[0], dtypes):
+        for width, row in zip((4, 2, 1), (row for row in rows if row["dtype"] == dtype)):
+            axis.plot(row["losses"], linewidth=width, label=row["contender"])
+        axis.set(xlabel="step", ylabel="loss, nats per byte", title=dtype)
+        axis.grid(True, linewidth=0.3)
+        axis.legend(fontsize="small")
+    figure.savefig(path, dpi=100)
+
+
 MASKS = {
     "Full()": longattn.Full(),
     "Causal()": longattn.Causal(),

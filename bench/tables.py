@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bench import goals
+from bench import end_to_end, goals
 
 
 def table(header: list, rows: list) -> str:
@@ -121,6 +121,27 @@ def scaling_table(rows: list) -> str:
         for row in rows
     ]
     return table(["case", "dtype", "part", "lengths", "time ~ N^", "memory ~ N^"], cells)
+
+
+def end_to_end_table(rows: list) -> str:
+    """Whole models; the losses at both ends, and how far from SDPA's they ever are."""
+    base = {row["dtype"]: row for row in rows if row["contender"] == end_to_end.SDPA}
+    cells = []
+    for row in rows:
+        sdpa = base[row["dtype"]]
+        apart = max(abs(a - b) for a, b in zip(row["losses"], sdpa["losses"]))
+        cells.append([
+            row["dtype"],
+            row["contender"],
+            f"{row['tokens_per_second']:.0f}",
+            f"{row['tokens_per_second'] / sdpa['tokens_per_second']:.2f}",
+            f"{row['peak_mib']:.0f}" if "peak_mib" in row else "",
+            f"{row['losses'][0]:.4f} to {row['losses'][-1]:.4f}",
+            "" if row["contender"] == end_to_end.SINKS else f"{apart:.0e}",
+        ])  # fmt: skip
+    header = ["weights", "attention", "tokens/s", "times SDPA's", "peak MiB of a step", "loss",
+              "largest difference from SDPA's"]  # fmt: skip
+    return table(header, cells)
 
 
 def losses(result: dict) -> list:
