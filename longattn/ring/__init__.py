@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Attention over sequences that are split over ranks."""
+
+from longattn.ring.communicator import Communicator, Traffic
+from longattn.ring.virtual import VirtualRing
+
+__all__ = ["Communicator", "Traffic", "VirtualRing"]

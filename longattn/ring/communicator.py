@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How ranks talk: the few operations that distributed attention needs, apart from who does them.
+
+A communicator holds one rank of a process group (`ProcessGroup`), or all ranks of a ring that lives
+in one process (`VirtualRing`). Whatever runs on a rank is a generator that yields wherever it is
+about to wait for another rank, so that one and the same loop runs on both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from typing import Callable, NamedTuple
+
+import torch
+
+
+class Message(NamedTuple):
+    """A contiguous tensor with at least one element, and the rank at the other end."""
+
+    tensor: torch.Tensor
+    peer: int
+
+
+@dataclasses.dataclass
+class Traffic:
+    """What this process's ranks have sent to other ranks by `exchange`."""
+
+    hops: int = 0  # exchanges in which something was sent
+    messages: int = 0
+    bytes: int = 0
+
+    def count(self, sends) -> None:
+        self.hops += bool(sends)
+        self.messages += len(sends)
+        self.bytes += sum(m.tensor.numel() * m.tensor.element_size() for m in sends)
+
+    def reset(self) -> None:
+        self.hops = self.messages = self.bytes = 0
+
+
+class Communicator(ABC):
+    world_size: int
+    ranks: tuple  # those that live in this process, in order
+    traffic: Traffic
+
+    @abstractmethod
+    def exchange(self, rank: int, sends, receives) -> Callable:
+        """Starts to send and to receive Messages; nothing of it may be touched until the returned
+        function was called, which waits. The generator has to yield before it calls that.
+
+        Messages between two ranks arrive in the order in which they were started, so that all ranks
+        start the same exchanges in the same order; those with nothing to do may be left out."""
+
+    @abstractmethod
+    def all_gather(self, tensors: list) -> list:
+        """tensors: one for each of `ranks`, all of one shape -> those of all ranks, in order."""
+
+    @abstractmethod
+    def all_reduce(self, tensors: list, operation: str = "sum") -> list:
+        """tensors: one for each of `ranks`, all of one shape -> for each of them, the sum or "max"
+        over all ranks, as a new tensor. The same bits on every rank."""
+
+    @abstractmethod
+    def gather_objects(self, values: list) -> list:
+        """values: one small picklable value for each of `ranks` -> those of all ranks, in order."""
+
+
+def run(programs) -> list:
+    """Runs one generator for each rank of this process, in step: none goes beyond a yield before
+    all have come to it. -> what they return."""
+    results = [None] * len(programs)
+    running = dict(enumerate(programs))
+    while running:
+        for place, program in list(running.items()):
+            try:
+                next(program)
+            except StopIteration as finished:
+                results[place] = finished.value
+                del running[place]
+    return results
+
+
+def choose(group) -> Communicator:
+    """None (the default process group), a process group, a 1-D DeviceMesh or a Communicator."""
+    if isinstance(group, Communicator):
+        return group
+    from longattn.ring.process_group import ProcessGroup  # torch.distributed only where it is asked for
+
+    return ProcessGroup(group)

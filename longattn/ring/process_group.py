@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One rank of a torch.distributed process group: gloo for CPU tensors, NCCL for CUDA tensors."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
+
+from longattn.ring.communicator import Communicator, Traffic
+
+
+class ProcessGroup(Communicator):
+    """group: None (the default group), a process group, or a 1-D DeviceMesh."""
+
+    def __init__(self, group=None):
+        if not dist.is_available() or not dist.is_initialized():
+            raise ValueError(
+                "a ring over processes needs torch.distributed: call init_process_group() first, or "
+                "pass group=longattn.ring.VirtualRing(world_size) for a ring in one process"
+            )
+        if isinstance(group, DeviceMesh):
+            group = group.get_group()
+        self.group = dist.group.WORLD if group is None else group
+        self.rank = dist.get_rank(self.group)
+        if self.rank < 0:
+            raise ValueError(f"rank {dist.get_rank()} does not belong to the group of the ring")
+        self.world_size = dist.get_world_size(self.group)
+        self.ranks = (self.rank,)
+        self.traffic = Traffic()
+        self._streams = {}  # one a device
+
+    def exchange(self, rank, sends, receives):
+        self.traffic.count(sends)
+        operations = [self._operation(dist.isend, message) for message in sends]
+        operations += [self._operation(dist.irecv, message) for message in receives]
+        if not operations:
+            return lambda: None
+        peers = sorted({message.peer for message in (*sends, *receives)})
+        tensors = [message.tensor for message in (*sends, *receives)]
+        if tensors[0].device.type == "cuda":
+            return self._on_side_stream(operations, tensors)
+        works = self._start(operations, peers)
+
+        def wait():
+            try:
+                for work in works:
+                    work.wait()
+            except RuntimeError as error:
+                raise self._broken(peers, error) from error
+            tensors.clear()  # they had to live until here
+
+        return wait
+
+    def _operation(self, kind, message):
+        return dist.P2POp(kind, message.tensor, self._global_rank(message.peer), self.group)
+
+    def _start(self, operations, peers):
+        try:
+            return dist.batch_isend_irecv(operations)
+        except RuntimeError as error:
+            raise self._broken(peers, error) from error
+
+    def _on_side_stream(self, operations, tensors):
+        """Transfers wait for the work that is queued now, and only `wait` makes later work wait
+        for them: kernels launched in between run meanwhile."""
+        device = tensors[0].device
+        current = torch.cuda.current_stream(device)
+        side = self._streams.setdefault(device, torch.cuda.Stream(device))
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
+            for work in dist.batch_isend_irecv(operations):
+                work.wait()  # on the side stream, not on the host
+            arrived = side.record_event()
+
+        def wait():
+            torch.cuda.current_stream(device).wait_event(arrived)
+            tensors.clear()  # freed earlier, their memory could be used again during the transfer
+
+        return wait
+
+    def all_gather(self, tensors):
+        mine = tensors[0].contiguous()
+        everyones = [torch.empty_like(mine) for _ in range(self.world_size)]
+        dist.all_gather(everyones, mine, group=self.group)
+        return everyones
+
+    def all_reduce(self, tensors, operation="sum"):
+        result = tensors[0].clone(memory_format=torch.contiguous_format)
+        kind = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}[operation]
+        dist.all_reduce(result, op=kind, group=self.group)
+        return [result]
+
+    def gather_objects(self, values):
+        everyones = [None] * self.world_size
+        dist.all_gather_object(everyones, values[0], group=self.group)
+        return everyones
+
+    def _global_rank(self, rank: int) -> int:
+        return dist.get_global_rank(self.group, rank)
+
+    def _broken(self, peers, error) -> RuntimeError:
+        names = " and ".join(f"rank {peer}" for peer in peers)
+        return RuntimeError(
+            f"rank {self.rank} of the ring could not exchange keys and values with {names}: {error}"
+        )

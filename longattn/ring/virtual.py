@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A ring whose ranks all live in this process."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+
+import torch
+
+from longattn.ring.communicator import Communicator, Traffic
+
+
+class VirtualRing(Communicator):
+    """All ranks in one process: for tests, for emulated kernels, and to see what a ring would send.
+
+    Where a process group has one shard, this has a list of `world_size` shards.
+    """
+
+    def __init__(self, world_size: int):
+        if not isinstance(world_size, int) or isinstance(world_size, bool) or world_size < 1:
+            raise ValueError(f"world_size must be an integer of at least 1, got {world_size!r}")
+        self.world_size = world_size
+        self.ranks = tuple(range(world_size))
+        self.traffic = Traffic()
+        self._on_the_way = defaultdict(deque)  # (from, to) -> tensors
+
+    def exchange(self, rank, sends, receives):
+        self.traffic.count(sends)
+        for tensor, peer in sends:
+            self._on_the_way[rank, peer].append(tensor.clone())  # the sender may soon write on
+
+        def wait():
+            for tensor, peer in receives:
+                tensor.copy_(self._on_the_way[peer, rank].popleft())
+
+        return wait
+
+    def all_gather(self, tensors):
+        return list(tensors)
+
+    def all_reduce(self, tensors, operation="sum"):
+        stacked = torch.stack(tensors)
+        total = stacked.sum(0) if operation == "sum" else stacked.amax(0)
+        return [total.clone() for _ in tensors]
+
+    def gather_objects(self, values):
+        return list(values)
