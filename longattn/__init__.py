@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """longattn: attention for very long sequences."""
 
-from longattn import reference, rope, sinks
+from longattn import reference, ring, rope, sinks
 from longattn.attention import attention
 from longattn.biases import Alibi, Kerple, RelativeBias, Sandwich
 from longattn.logn import LogN
@@ -39,6 +39,7 @@ __all__ = [
     "merge_partials",
     "reference",
     "rerope_attention",
+    "ring",
     "rope",
     "shifted_sparse_attention",
     "sinks",

@@ -2,6 +2,7 @@
 """Attention over sequences that are split over ranks."""
 
 from longattn.ring.communicator import Communicator, Traffic
+from longattn.ring.plans import Plan, plan
 from longattn.ring.virtual import VirtualRing
 
-__all__ = ["Communicator", "Traffic", "VirtualRing"]
+__all__ = ["Communicator", "Plan", "Traffic", "VirtualRing", "plan"]

@@ -45,6 +45,14 @@ class Communicator(ABC):
     traffic: Traffic
 
     @abstractmethod
+    def split(self, value) -> list:
+        """What a caller holds for this process's ranks, as a list with one entry for each."""
+
+    @abstractmethod
+    def join(self, values: list):
+        """The way back."""
+
+    @abstractmethod
     def exchange(self, rank: int, sends, receives) -> Callable:
         """Starts to send and to receive Messages; nothing of it may be touched until the returned
         function was called, which waits. The generator has to yield before it calls that.

@@ -38,14 +38,20 @@ class Geometry(NamedTuple):
         if self.layout == "striped":
             return ((rank, ranks, len(range(rank, n, ranks))),)
         if self.layout == "contiguous":
-            chunks, owned = ranks, (rank,)
-        else:
-            chunks, owned = 2 * ranks, (rank, 2 * ranks - 1 - rank)
-        borders = [chunk * n // chunks for chunk in range(chunks + 1)]
-        return tuple((borders[c], 1, borders[c + 1] - borders[c]) for c in owned)
+            return (_run(n, rank, rank + 1, ranks),)
+        if rank == ranks - 1:  # its two chunks are neighbours
+            return (_run(n, rank, rank + 2, 2 * ranks),)
+        mirrored = 2 * ranks - 1 - rank
+        return _run(n, rank, rank + 1, 2 * ranks), _run(n, mirrored, mirrored + 1, 2 * ranks)
 
     def length(self, rank: int) -> int:
         return sum(length for _, _, length in self.runs(rank))
+
+
+def _run(seq_len: int, first: int, stop: int, chunks: int) -> tuple:
+    """Chunks first .. stop - 1 of a sequence that is cut into that many."""
+    begin, end = (chunk * seq_len // chunks for chunk in (first, stop))
+    return begin, 1, end - begin
 
 
 @lru_cache(maxsize=4096)

@@ -30,6 +30,12 @@ class ProcessGroup(Communicator):
         self.traffic = Traffic()
         self._streams = {}  # one a device
 
+    def split(self, value):
+        return [value]
+
+    def join(self, values):
+        return values[0]
+
     def exchange(self, rank, sends, receives):
         self.traffic.count(sends)
         operations = [self._operation(dist.isend, message) for message in sends]

@@ -24,6 +24,17 @@ class VirtualRing(Communicator):
         self.traffic = Traffic()
         self._on_the_way = defaultdict(deque)  # (from, to) -> tensors
 
+    def split(self, value):
+        if not isinstance(value, (list, tuple)) or len(value) != self.world_size:
+            got = f"{len(value)} of them" if isinstance(value, (list, tuple)) else type(value).__name__
+            raise ValueError(
+                f"a VirtualRing takes lists of {self.world_size} shards, one a rank, got {got}"
+            )
+        return list(value)
+
+    def join(self, values):
+        return values
+
     def exchange(self, rank, sends, receives):
         self.traffic.count(sends)
         for tensor, peer in sends:

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A plan: who owns which positions, and attention between them."""
+
+from __future__ import annotations
+
+import dataclasses
+from numbers import Integral
+from typing import Optional
+
+import torch
+
+from longattn import checks
+from longattn.ring import collectives, communicator
+from longattn.ring.communicator import Communicator
+from longattn.ring.pieces import LAYOUTS, Geometry, pieces_of
+
+
+def plan(seq_len: int, group=None, layout: str = "zigzag", *, cu_seqlens=None) -> Plan:
+    """How a sequence of `seq_len` positions is split over the ranks of a group.
+
+    Args:
+        seq_len: of the whole sequence; it need not be a multiple of anything.
+        group: None (torch.distributed's default group), a process group, a 1-D DeviceMesh, or
+            `VirtualRing(world_size)` for all ranks in this process. The group's backend carries
+            the tensors: gloo those of the CPU, NCCL those of CUDA.
+        layout: "contiguous": one chunk a rank. "zigzag": of 2 * world_size chunks, rank r owns
+            chunks r and 2 * world_size - 1 - r, which balances causal attention. "striped": rank r
+            owns the positions r, r + world_size, ... (Brandon et al. 2023, arXiv 2311.09431).
+        cu_seqlens: [documents + 1] integers, a list or a tensor (one on a GPU is read back here):
+            documents packed one after the other, which may lie across ranks. Each has positions,
+            sinks and groups of its own and sees itself alone.
+
+    Raises:
+        TypeError, ValueError: with the value and what is accepted; without a process group too.
+    """
+    if not isinstance(seq_len, Integral) or isinstance(seq_len, bool):
+        raise TypeError(f"seq_len must be an integer, got {seq_len!r}")
+    if seq_len < 0:
+        raise ValueError(f"seq_len must be at least 0, got {seq_len}")
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {list(LAYOUTS)}, got {layout!r}")
+    borders = () if cu_seqlens is None else _borders(cu_seqlens, int(seq_len))
+    ranks = communicator.choose(group)
+    return Plan(Geometry(int(seq_len), ranks.world_size, layout, borders), ranks)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """Made by `longattn.ring.plan`; immutable. With a VirtualRing, every shard below is a list of
+    world_size shards."""
+
+    geometry: Geometry
+    communicator: Communicator
+
+    @property
+    def seq_len(self) -> int:
+        return self.geometry.seq_len
+
+    @property
+    def layout(self) -> str:
+        return self.geometry.layout
+
+    @property
+    def world_size(self) -> int:
+        return self.geometry.world_size
+
+    @property
+    def lengths(self) -> tuple:
+        """The number of rows that each rank owns."""
+        return tuple(self.geometry.length(rank) for rank in range(self.world_size))
+
+    def shard(self, x: torch.Tensor, dim: int = 1):
+        """This rank's rows of x, whose dimension `dim` is the whole sequence: a copy.
+
+        Differentiable; the gradient of x is 0 at the rows of other ranks, and the sum over ranks is
+        that of the whole (as for every tensor that all ranks hold)."""
+        self._check_length("x", x, dim, self.seq_len)
+        return self.communicator.join(
+            [collectives.take(x, self.geometry, rank, dim) for rank in self.communicator.ranks]
+        )
+
+    def shard_labels(self, labels: torch.Tensor, dim: int = 1, *, fill=-100):
+        """This rank's rows of labels moved forward by one: next to each token the one that follows
+        it in its document, wherever that lives; `fill` after the last one (-100 is what torch's
+        cross_entropy ignores). Loss weights move in the same way, with fill=0.
+
+        Shards may hold different numbers of labels: divide the sum of the losses by the number (or
+        the sum of weights) of all ranks, not each by its own."""
+        self._check_length("labels", labels, dim, self.seq_len)
+        moved = torch.full_like(labels, fill)
+        borders = self.geometry.borders or (0, self.seq_len)
+        for begin, end in zip(borders, borders[1:]):
+            if end > begin:
+                following = labels.narrow(dim, begin + 1, end - begin - 1)
+                moved.narrow(dim, begin, end - begin - 1).copy_(following)
+        return self.shard(moved, dim)
+
+    def unshard(self, x, dim: int = 1) -> torch.Tensor:
+        """The whole sequence from the shards of all ranks, on every rank.
+
+        Differentiable: the gradient of a shard sums up what all ranks' copies of the whole receive.
+        A loss that every rank computes of the whole counts world_size times; divide it."""
+        shards = self.communicator.split(x)
+        for rank, shard in zip(self.communicator.ranks, shards):
+            self._check_length("x", shard, dim, self.geometry.length(rank))
+        return collectives.unshard(shards, self.geometry, self.communicator, dim)
+
+    def positions(self, device: Optional[torch.device] = None):
+        """int64 [rows]: the position of each row of this rank's shard, what rotary embeddings take.
+        Global; in packed documents counted from the beginning of the document."""
+        return self.communicator.join(
+            [self._positions(rank, device) for rank in self.communicator.ranks]
+        )
+
+    def _positions(self, rank: int, device) -> torch.Tensor:
+        pieces = [
+            torch.arange(p.length, device=device) * p.step + p.start
+            for p in pieces_of(self.geometry, rank)
+        ]
+        return torch.cat([torch.zeros(0, dtype=torch.int64, device=device), *pieces])
+
+    def _check_length(self, name: str, x, dim: int, length: int) -> None:
+        checks.check_is_tensor(name, x)
+        if not -x.dim() <= dim < x.dim() or x.shape[dim] != length:
+            raise ValueError(
+                f"dimension {dim} of {name} must have length {length} ({self.layout} layout of "
+                f"{self.seq_len} positions over {self.world_size} ranks), got shape "
+                f"{tuple(x.shape)}"
+            )
+
+
+def _borders(cu_seqlens, seq_len: int) -> tuple:
+    borders = cu_seqlens.tolist() if isinstance(cu_seqlens, torch.Tensor) else list(cu_seqlens)
+    if not borders or any(not isinstance(b, Integral) or isinstance(b, bool) for b in borders):
+        raise TypeError(
+            f"cu_seqlens must be integers [documents + 1], a list or a tensor, got {cu_seqlens!r}"
+        )
+    checks.check_borders("cu_seqlens", borders, seq_len)
+    return tuple(int(border) for border in borders)
