@@ -121,14 +121,20 @@ def encode_rules(mask: Mask, q_heads: int) -> list:
     return _cached_rules(mask, q_heads)
 
 
-def _encode_rules(mask: Mask, q_heads: int) -> list:
+def head_rules(mask: Mask, q_heads: int) -> tuple:
+    """One rule for all heads, or one a head."""
     checks.check_head_counts(mask, q_heads)
-    rules = [mask.rule(head) for head in range(q_heads if mask.head_counts() else 1)]
-    distinct = list(dict.fromkeys(rules))
-    if len(distinct) > MAX_RULES:
+    rules = tuple(mask.rule(head) for head in range(q_heads if mask.head_counts() else 1))
+    distinct = len(set(rules))
+    if distinct > MAX_RULES:
         raise NotImplementedError(
-            f"{mask} has {len(distinct)} different per-head rules, at most {MAX_RULES} are supported"
+            f"{mask} has {distinct} different per-head rules, at most {MAX_RULES} are supported"
         )
+    return rules
+
+
+def encode_head_rules(rules) -> list:
+    distinct = list(dict.fromkeys(rules))
     encoded = [len(distinct)]
     for rule in distinct:
         encoded += [rule.soft_left, rule.sink_tokens, len(rule.terms)]
@@ -137,6 +143,10 @@ def _encode_rules(mask: Mask, q_heads: int) -> list:
     if len(distinct) > 1:
         encoded += [distinct.index(rule) for rule in rules]
     return encoded
+
+
+def _encode_rules(mask: Mask, q_heads: int) -> list:
+    return encode_head_rules(head_rules(mask, q_heads))
 
 
 _cached_rules = lru_cache(maxsize=256)(_encode_rules)

@@ -39,6 +39,21 @@ class Gradients(NamedTuple):
     sink_logits: Optional[torch.Tensor]
 
 
+class Whole(NamedTuple):
+    """A whole softmax with the gradients that arrive at it, as the engines read them."""
+
+    dout: torch.Tensor
+    dlse: Optional[torch.Tensor]
+    out: torch.Tensor
+    lse: torch.Tensor
+    empty: torch.Tensor  # bool, like lse: rows that see nothing
+
+    def delta(self, engine) -> torch.Tensor:
+        delta = torch.empty_like(self.lse)
+        engine.row_dot(self.dout, self.out, self.dlse, delta)
+        return delta.masked_fill_(self.empty, 0)
+
+
 def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
@@ -96,38 +111,28 @@ def backward(
     engine = backend.engine
     q = partials[0].q
     dtype = accumulator_dtype(q.dtype)
-    dout, out = (_readable(tensor.to(q.dtype), backend) for tensor in (dout, out))
-    lse = lse.to(dtype).contiguous()
-    dlse = None if dlse is None else dlse.to(dtype).contiguous()
+    whole = whole_softmax(dout, dlse, out, lse, q.dtype, backend)
     gradients = {}
     dv = torch.zeros_like(v, dtype=dtype, memory_format=torch.contiguous_format)
     bias_values = torch.zeros_like(scores.bias) if wants_bias else None
-    delta = torch.empty_like(lse)
-    # Rows that see nothing have no gradient, whatever arrives there: NaN would reach dv.
-    empty = lse == float("-inf")
-    if not (empty.device.type == "cpu" and not empty.any()):  # a GPU is not waited for
-        dout = dout.masked_fill(empty.transpose(-1, -2).unsqueeze(-1), 0)
-    if not detach_weights:
-        engine.row_dot(dout, out, dlse, delta)
-        delta.masked_fill_(empty, 0)
+    delta = None if detach_weights else whole.delta(engine)
     for partial in partials:
         q, k, layout, rules = partial
         problem = (q, k, partial.of_keys(v), layout, rules, scores)
         if detach_weights:
             # Each branch keeps its own delta: its weight in the mixture is a constant.
-            branch_out = torch.zeros_like(out, dtype=dtype)
-            branch_lse = torch.full_like(lse, float("-inf"))
+            branch_out = torch.zeros_like(whole.out, dtype=dtype)
+            branch_lse = torch.full_like(whole.lse, float("-inf"))
             engine.forward(*problem, branch_out, branch_lse, merge=True)
-            engine.row_dot(dout, branch_out, dlse, delta)
-            delta.masked_fill_(empty, 0)
+            delta = whole._replace(out=branch_out).delta(engine)
         dq, dk = (_gradient_of(role, x, gradients, dtype) for role, x in (("q", q), ("k", k)))
         if layout.batch == 0:
             continue
         dv_of_keys = partial.of_keys(dv)
         workspace_size, shares = engine.backward_sizes(*problem)
         workspace = q.new_empty(workspace_size, dtype=dtype)
-        sums = _bias_gradient(q, layout, shares, dtype) if wants_bias else None
-        engine.backward(*problem, dout, lse, delta, dq, dk, dv_of_keys, workspace, sums)
+        sums = empty_bias_gradient(q, layout, shares, dtype) if wants_bias else None
+        engine.backward(*problem, whole.dout, whole.lse, delta, dq, dk, dv_of_keys, workspace, sums)
         if wants_bias:
             bias_values += distance_sums.gradient_of_values(
                 sums.sums, sums.first_distance, scores.bias, scores.bias_form
@@ -137,8 +142,20 @@ def backward(
         [gradients["k", id(partial.k)] for partial in partials],
         dv,
         bias_values,
-        _gradient_of_sinks(sink_logits, lse, delta) if wants_sinks else None,
+        gradient_of_sinks(sink_logits, whole.lse, delta) if wants_sinks else None,
     )
+
+
+def whole_softmax(dout, dlse, out, lse, dtype, backend: backends.Backend) -> Whole:
+    """dtype: that of q."""
+    dout, out = (_readable(tensor.to(dtype), backend) for tensor in (dout, out))
+    lse = lse.to(accumulator_dtype(dtype)).contiguous()
+    dlse = None if dlse is None else dlse.to(lse.dtype).contiguous()
+    # Rows that see nothing have no gradient, whatever arrives there: NaN would reach dv.
+    empty = lse == float("-inf")
+    if not (empty.device.type == "cpu" and not empty.any()):  # a GPU is not waited for
+        dout = dout.masked_fill(empty.transpose(-1, -2).unsqueeze(-1), 0)
+    return Whole(dout, dlse, out, lse, empty)
 
 
 def _gradient_of(role: str, tensor, gradients: dict, dtype) -> torch.Tensor:
@@ -148,7 +165,7 @@ def _gradient_of(role: str, tensor, gradients: dict, dtype) -> torch.Tensor:
     return gradients[key]
 
 
-def _bias_gradient(q, layout: Layout, shares: int, dtype) -> BiasGradient:
+def empty_bias_gradient(q, layout: Layout, shares: int, dtype) -> BiasGradient:
     first, span = distance_sums.distance_range(
         layout.q_len,
         layout.kv_len,
@@ -159,7 +176,7 @@ def _bias_gradient(q, layout: Layout, shares: int, dtype) -> BiasGradient:
     return BiasGradient(q.new_zeros((shares, q.shape[-2], span), dtype=dtype), first)
 
 
-def _gradient_of_sinks(sink_logits, lse, delta) -> torch.Tensor:
+def gradient_of_sinks(sink_logits, lse, delta) -> torch.Tensor:
     """Its value is 0, so that of ds = p (dout . value - delta) only -p delta is left."""
     p = torch.exp(sink_logits[:, None] - lse)  # [batch, heads, rows] or [heads, total]
     p = p.masked_fill(lse == float("-inf"), 0)

@@ -23,6 +23,16 @@ def lower(
     q, k, bias, softcap, sink_logits, q_start, k_start, *, packed: bool, mask=None, reach=None
 ) -> ScoreArguments:
     """`mask`, and `reach` (no visible |distance| is larger), keep the tables of biases short."""
+    first, span = distance_sums.distance_range(q.shape[-3], k.shape[-3], q_start, k_start, packed)
+    return lower_distances(
+        q, bias, softcap, sink_logits, first, first + span - 1, mask=mask, reach=reach
+    )
+
+
+def lower_distances(
+    q, bias, softcap, sink_logits, first: int, last: int, *, mask=None, reach=None
+) -> ScoreArguments:
+    """The same for a call that meets distances first .. last."""
     if bias is None and softcap is None and sink_logits is None:
         return ScoreArguments(None, None, [], 0.0)
     checks.check_softcap(softcap)
@@ -30,10 +40,7 @@ def lower(
     checks.check_bias(bias)
     values, form = None, []
     if bias is not None:
-        first, span = distance_sums.distance_range(
-            q.shape[-3], k.shape[-3], q_start, k_start, packed
-        )
-        nearest, longest = visible_distances(first, first + span - 1, mask, q.shape[-2], reach)
+        nearest, longest = visible_distances(first, last, mask, q.shape[-2], reach)
         call = Call(q.shape[-2], nearest, longest, accumulator_dtype(q.dtype), q.device)
         values, *form = bias.form(call)
         form = [int(number) for number in form]

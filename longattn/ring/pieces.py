@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from functools import lru_cache
-from itertools import accumulate
 from typing import NamedTuple
 
 LAYOUTS = ("contiguous", "zigzag", "striped")
@@ -31,6 +30,11 @@ class Geometry(NamedTuple):
     world_size: int
     layout: str
     borders: tuple = ()  # cu_seqlens of packed documents: 0, ..., seq_len; () is one document
+
+    @property
+    def step(self) -> int:
+        """Positions between neighbouring rows of a shard."""
+        return self.world_size if self.layout == "striped" else 1
 
     def runs(self, rank: int) -> tuple:
         """The rank's rows as (start, step, length) in the whole sequence."""
@@ -67,8 +71,3 @@ def pieces_of(geometry: Geometry, rank: int) -> tuple:
             pieces.append(Piece(start - borders[document], step, rows, document))
             start += rows * step
     return tuple(pieces)
-
-
-def first_rows(pieces) -> list:
-    """The row of the shard at which each piece begins, and the number of rows."""
-    return list(accumulate((piece.length for piece in pieces), initial=0))

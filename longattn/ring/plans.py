@@ -10,7 +10,8 @@ from typing import Optional
 import torch
 
 from longattn import checks
-from longattn.ring import collectives, communicator
+from longattn.masks import Mask
+from longattn.ring import attention, collectives, communicator
 from longattn.ring.communicator import Communicator
 from longattn.ring.pieces import LAYOUTS, Geometry, pieces_of
 
@@ -110,6 +111,64 @@ class Plan:
         Global; in packed documents counted from the beginning of the document."""
         return self.communicator.join(
             [self._positions(rank, device) for rank in self.communicator.ranks]
+        )
+
+    def attention(
+        self,
+        q,
+        k,
+        v,
+        mask: Mask = None,
+        *,
+        bias=None,
+        softmax_scale=None,
+        softcap=None,
+        sink_logits=None,
+        return_lse=False,
+        deterministic=None,
+        backend=None,
+        **unsupported,
+    ):
+        """Attention of every position of the sequence to the keys that `mask` shows, wherever they
+        live: what `longattn.attention` gives for the whole sequence, in shards.
+
+        All ranks call it with the same mask, keywords and head counts; the backward pass is a
+        collective too, so a loss must reach out or lse on every rank. Only keys that somebody
+        further on sees are sent; `communicator.traffic` counts.
+
+        Args:
+            q, k, v: this rank's rows, [batch, rows, heads, dim] as in `longattn.attention`, already
+                rotated at `positions()`.
+            bias, sink_logits: every rank holds them. Their gradients here are the part of this
+                rank's queries; as for every parameter that all ranks hold, the sum over ranks is
+                the whole (what DistributedDataParallel does, but for its division).
+            mask and all other keywords: as in `longattn.attention`, in global positions; with
+                packed documents in positions of the document. q_start and k_start belong to the
+                plan.
+
+        Returns:
+            out [batch, rows, q_heads, value_dim], or (out, lse) with lse [batch, q_heads, rows].
+            Partials, and the gradients that travel, are float32 (float64 for float64); the result
+            is rounded once and does not depend on timing.
+
+        Raises:
+            As `longattn.attention`. ValueError too for Groups that the striped layout cannot say in
+            rows: sizes must be multiples of world_size, shifts of all heads congruent modulo it.
+            RuntimeError that names the rank if another one does not answer.
+        """
+        if unsupported:
+            checks.reject_unknown("plan.attention", unsupported)
+        return attention.attention(
+            self.geometry,
+            self.communicator,
+            *(q, k, v, mask),
+            bias=bias,
+            softmax_scale=softmax_scale,
+            softcap=softcap,
+            sink_logits=sink_logits,
+            return_lse=return_lse,
+            deterministic=deterministic,
+            backend=backend,
         )
 
     def _positions(self, rank: int, device) -> torch.Tensor:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter
 
 import torch
 
@@ -22,7 +22,8 @@ class VirtualRing(Communicator):
         self.world_size = world_size
         self.ranks = tuple(range(world_size))
         self.traffic = Traffic()
-        self._on_the_way = defaultdict(deque)  # (from, to) -> tensors
+        self._on_the_way = {}  # (from, to, number) -> tensor
+        self._sent, self._awaited = Counter(), Counter()  # (from, to) -> messages so far
 
     def split(self, value):
         if not isinstance(value, (list, tuple)) or len(value) != self.world_size:
@@ -38,13 +39,20 @@ class VirtualRing(Communicator):
     def exchange(self, rank, sends, receives):
         self.traffic.count(sends)
         for tensor, peer in sends:
-            self._on_the_way[rank, peer].append(tensor.clone())  # the sender may soon write on
+            # Copied, for the sender may soon write on.
+            self._on_the_way[self._next(self._sent, rank, peer)] = tensor.clone()
+        awaited = [(x, self._next(self._awaited, peer, rank)) for x, peer in receives]
 
         def wait():
-            for tensor, peer in receives:
-                tensor.copy_(self._on_the_way[peer, rank].popleft())
+            for tensor, message in awaited:
+                tensor.copy_(self._on_the_way.pop(message))
 
         return wait
+
+    def _next(self, counter, sender, receiver) -> tuple:
+        number = counter[sender, receiver]
+        counter[sender, receiver] += 1
+        return sender, receiver, number
 
     def all_gather(self, tensors):
         return list(tensors)

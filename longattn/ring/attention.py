@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`plan.attention`: checks, lowers the mask to a route, and runs the ring."""
+
+from __future__ import annotations
+
+import torch
+
+from longattn import backends, checks, score_arguments
+from longattn.attention import default_scale, head_rules
+from longattn.ring.autograd import Call, attend
+from longattn.ring.communicator import Communicator
+from longattn.ring.pieces import Geometry
+from longattn.ring.route import route
+
+
+@torch.compiler.disable
+def attention(
+    geometry: Geometry,
+    communicator: Communicator,
+    q,
+    k,
+    v,
+    mask,
+    *,
+    bias,
+    softmax_scale,
+    softcap,
+    sink_logits,
+    return_lse,
+    deterministic,
+    backend,
+):
+    checks.check_mask(mask)
+    checks.check_scale(softmax_scale)
+    checks.check_switches(return_lse, deterministic)
+    q, k, v = (communicator.split(x) for x in (q, k, v))
+    for x in q:
+        checks.check_is_tensor("q", x)
+    backend = backends.choose(backend, q[0].device)
+    shards = [
+        _checked(geometry, rank, tensors, backend)
+        for rank, *tensors in zip(communicator.ranks, q, k, v)
+    ]
+    q, k, v = (list(side) for side in zip(*shards))
+    rules = head_rules(mask, q[0].shape[2])
+    furthest = max(geometry.seq_len - 1, 0)
+    scores = score_arguments.lower_distances(
+        q[0], bias, softcap, sink_logits, -furthest, furthest, mask=mask
+    )
+    call = Call(
+        communicator,
+        [route(geometry, rules, rank) for rank in communicator.ranks],
+        backend,
+        default_scale(q[0], softmax_scale),
+        scores.softcap,
+        scores.bias_form,
+    )
+    outs, lses = attend(call, q, k, v, scores.bias, scores.sink_logits)
+    out = communicator.join(list(outs))
+    return (out, communicator.join(list(lses))) if return_lse else out
+
+
+def _checked(geometry: Geometry, rank: int, tensors, backend) -> tuple:
+    """q, k and v of a rank in one dtype."""
+    checks.check_tensors(*tensors, backend, packed=False)
+    rows = geometry.length(rank)
+    for name, x in zip("qkv", tensors):
+        if x.shape[1] != rows:
+            raise ValueError(
+                f"{name} must have the {rows} rows of rank {rank} ({geometry.layout} layout of "
+                f"{geometry.seq_len} positions over {geometry.world_size} ranks), got shape "
+                f"{tuple(x.shape)}"
+            )
+    device = tensors[0].device.type
+    if torch.is_autocast_enabled(device):
+        wide = torch.get_autocast_dtype(device)
+        tensors = [x if x.dtype == torch.float64 else x.to(wide) for x in tensors]
+    checks.check_memory(*tensors, backend, packed=False)
+    return tuple(tensors)

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a mask makes of a ring: which rows of keys travel how far, and who meets whom.
+
+At hop h, rank r holds rows of rank r - h's keys: those that it or any rank further on sees. So a
+block shrinks on its way and stops with its last reader; a window travels as far as it reaches, sink
+tokens go around once, and causal keys never go back to earlier ranks."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import accumulate
+from typing import NamedTuple
+
+from longattn.attention import encode_head_rules
+from longattn.ring import ranges
+from longattn.ring.pieces import Geometry, Piece, pieces_of
+from longattn.ring.row_rules import Offset, check_step, offset_between, row_rule, seen_rows
+
+
+class Meeting(NamedTuple):
+    """One partial: rows of the rank's queries, rows of the block of keys that is there, and the
+    mask between them."""
+
+    q_rows: tuple  # (begin, end)
+    k_rows: tuple
+    step: int
+    offset: Offset
+    rules: list  # as the engines take them, in rows
+
+
+class Hop(NamedTuple):
+    """One hop of one rank. Rows are counted in the block that is there, but for `returning`."""
+
+    source: int  # whose keys
+    rows: int
+    meetings: tuple
+    onward: tuple  # ranges of rows that go on to the next rank
+    home: tuple  # the rest, whose gradients go home from here
+    returning: tuple  # ranges of the rank's own rows, whose gradients come back at this hop
+
+
+@lru_cache(maxsize=256)
+def route(geometry: Geometry, rules: tuple, rank: int) -> tuple:
+    """The hops of a rank; the first one is at home. rules: one HeadRule for all heads, or one a
+    head."""
+    step = geometry.step
+    check_step(rules, step)
+    ranks = geometry.world_size
+    own = _journey(geometry, rules, rank)
+    hops = []
+    for hop in range(ranks):
+        source = (rank - hop) % ranks
+        here, next_ = _journey(geometry, rules, source)[hop : hop + 2]
+        onward = ranges.places(here, next_)
+        rows = ranges.size(here)
+        returning = ranges.without(own[hop], own[hop + 1])
+        hops.append(
+            Hop(
+                source,
+                rows,
+                tuple(_meetings(geometry, rules, rank, source, here)),
+                onward,
+                ranges.without(((0, rows),) if rows else (), onward) if hop else (),
+                returning if hop else (),
+            )
+        )
+    return tuple(hops)
+
+
+@lru_cache(maxsize=4096)
+def _journey(geometry: Geometry, rules: tuple, source: int) -> tuple:
+    """The rows of a rank's keys that are on the way at each hop; all at home, none after the last."""
+    ranks = geometry.world_size
+    seen = [_seen_by(geometry, rules, source, (source + hop) % ranks) for hop in range(1, ranks)]
+    further = accumulate(reversed(seen), lambda far, near: ranges.union(far + near), initial=())
+    length = geometry.length(source)
+    return (((0, length),) if length else (), *reversed(list(further)))
+
+
+def _seen_by(geometry: Geometry, rules: tuple, source: int, reader: int) -> tuple:
+    """The rows of the source's keys that the reader's queries see."""
+    seen = []
+    for _, k_begin, q, k in _neighbours(geometry, reader, _parts(geometry, source)):
+        _, lowered = _lower(rules, q, k)
+        for rule, diagonal in lowered:
+            rows = seen_rows(rule, diagonal, q.length, k.length)
+            seen += [(k_begin + begin, k_begin + end) for begin, end in rows]
+    return ranges.union(seen)
+
+
+def _meetings(geometry: Geometry, rules: tuple, rank: int, source: int, rows: tuple):
+    for q_begin, k_begin, q, k in _neighbours(geometry, rank, _parts(geometry, source, rows)):
+        offset, lowered = _lower(rules, q, k)
+        if any(seen_rows(rule, diagonal, q.length, k.length) for rule, diagonal in lowered):
+            yield Meeting(
+                (q_begin, q_begin + q.length),
+                (k_begin, k_begin + k.length),
+                k.step,
+                offset,
+                encode_head_rules([rule for rule, _ in lowered]),
+            )
+
+
+def _lower(rules: tuple, q: Piece, k: Piece) -> tuple:
+    offset = offset_between(q, k, rules)
+    return offset, [(row_rule(rule, offset, k), offset.diagonal) for rule in rules]
+
+
+def _neighbours(geometry: Geometry, reader: int, keys):
+    """(first row, first row, queries, keys) of each of the reader's pieces and each of these pieces
+    of one document."""
+    queries = {}
+    for begin, piece in _parts(geometry, reader):
+        queries.setdefault(piece.document, []).append((begin, piece))
+    for k_begin, k in keys:
+        for q_begin, q in queries.get(k.document, ()):
+            yield q_begin, k_begin, q, k
+
+
+def _parts(geometry: Geometry, rank: int, rows=None) -> list:
+    """(first row, piece) of a rank's pieces; or of what is left of them when these rows are put one
+    after another."""
+    pieces = pieces_of(geometry, rank)
+    begins = list(accumulate((piece.length for piece in pieces), initial=0))
+    if rows is None:
+        return list(zip(begins, pieces))
+    parts, place = [], 0
+    for begin, end in rows:
+        for first, piece in zip(begins, pieces):
+            low, high = max(begin, first), min(end, first + piece.length)
+            if low < high:
+                parts.append((place + low - begin, piece.rows(low - first, high - first)))
+        place += end - begin
+    return parts
