@@ -120,4 +120,15 @@ def seen_rows(rule: HeadRule, diagonal: int, q_len: int, k_len: int) -> list:
     first = bounds_at(rule, diagonal, k_len)
     last = bounds_at(rule, diagonal + q_len - 1, k_len)
     sinks = (first.floor, min(last.sink_end, max(rule.sink_tokens, first.floor)))
-    return [(begin, end) for begin, end in (sinks, (first.begin, last.end)) if begin < end]
+    near = (first.begin, last.end if _has_near_keys(rule) else first.begin)
+    return [(begin, end) for begin, end in (sinks, near) if begin < end]
+
+
+def _has_near_keys(rule: HeadRule) -> bool:
+    """Whether a window is wide enough for one key a row. Where rows are several positions, it may
+    lie between them."""
+    diagonals = [(left, right) for kind, left, right in rule.terms if kind == DIAGONAL]
+    diagonals.append((rule.soft_left, UNBOUNDED))
+    lefts = [left for left, _ in diagonals if left != UNBOUNDED]
+    rights = [right for _, right in diagonals if right != UNBOUNDED]
+    return not lefts or not rights or min(lefts) + min(rights) >= 0
