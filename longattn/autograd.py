@@ -42,7 +42,7 @@ def make_autograd(forward_op, backward_op):
             dbias, dsinks = (g if want else None for g, want in zip((dbias, dsinks), wanted))
             return None, None, *of_inputs, None, None, dbias, dsinks
 
-        jvp = staticmethod(transforms.refuse_forward_mode)
+        jvp = transforms.refuse_forward_mode("attention")
 
     def kernel(q, k, v, cu_seqlens_q, cu_seqlens_k, bias, sink_logits, *settings):
         arguments = (q, k, v, cu_seqlens_q, cu_seqlens_k, bias, sink_logits)

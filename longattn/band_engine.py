@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from longattn import backends, checks, partial_engine
+from longattn import backends, checks, partial_engine, score_checks
 from longattn.engine import layouts, scores_of, sinks_of
 from longattn.partial_engine import Partial
 
@@ -78,7 +78,8 @@ def forward(
     """-> (out in q's dtype, lse in the accumulator's). rules: see `encode`."""
     backend = backends.get(backend)
     partials = _partials(q, k, v, cu_seqlens_q, cu_seqlens_k, rules, q_start, k_start, backend)
-    checks.check_score_tensors(q[0], bias, sink_logits)
+    score_checks.check_score_tensors(q[0], bias, sink_logits)
+    score_checks.check_sink_values(sink_logits)
     return partial_engine.forward(
         partials,
         v,
@@ -115,7 +116,7 @@ def backward(
     where nobody wants them."""
     backend = backends.get(backend)
     partials = _partials(q, k, v, cu_seqlens_q, cu_seqlens_k, rules, q_start, k_start, backend)
-    checks.check_score_tensors(q[0], bias, sink_logits)
+    score_checks.check_score_tensors(q[0], bias, sink_logits)
     gradients = partial_engine.backward(
         partials,
         v,

@@ -5,18 +5,15 @@ from __future__ import annotations
 
 import math
 import operator
-import os
 from numbers import Integral, Real
 
 import torch
 
 from longattn import foreign
 from longattn.backends import MAX_LENGTH, Backend, can_run, misalignment
-from longattn.biases import Bias
 from longattn.masks import MAX_HEADS, Mask, check_flag
+from longattn.readable import has_values, may_read_values
 
-# Beyond, float32 has too few digits for softcap * tanh(score / softcap).
-SOFTCAPS = (1e-4, 1e4)
 MAX_POSITION = 2**61  # sums of positions and lengths stay inside 64 bits
 
 
@@ -119,24 +116,6 @@ def check_memory(q, k, v, backend: Backend, packed: bool) -> None:
             )
 
 
-def check_score_tensors(q, bias, sink_logits) -> None:
-    """What keeps native code inside the values of a bias [q_heads, size] and the sink logits."""
-    q_heads = q.shape[-2]
-    if bias is not None and (bias.dim() != 2 or bias.shape[0] != q_heads or bias.shape[1] < 1):
-        raise ValueError(
-            f"the values of a bias must have shape [{q_heads} heads, at least 1], got "
-            f"{tuple(bias.shape)}"
-        )
-    if sink_logits is not None and tuple(sink_logits.shape) != (q_heads,):
-        raise ValueError(
-            f"sink_logits must have shape [{q_heads}], one a query head, got "
-            f"{tuple(sink_logits.shape)}"
-        )
-    for name, tensor in (("the bias", bias), ("sink_logits", sink_logits)):
-        if tensor is not None and tensor.device != q.device:
-            raise ValueError(f"{name} must be on q's device {q.device}, got {tensor.device}")
-
-
 def check_results(q, v, outs: dict, lses: dict) -> None:
     """What keeps native code inside the results of a forward pass and their gradients."""
     out_shape = (*q.shape[:-1], v.shape[-1])
@@ -150,32 +129,6 @@ def check_results(q, v, outs: dict, lses: dict) -> None:
                     f"{name} must have shape {shape} on {q.device}, got {tuple(tensor.shape)} on "
                     f"{tensor.device}"
                 )
-
-
-def check_bias(bias) -> None:
-    if bias is not None and not isinstance(bias, Bias):
-        raise TypeError(
-            "bias must be a longattn bias (Alibi, Kerple, Sandwich, RelativeBias) or None, got "
-            f"{type(bias).__name__}"
-        )
-
-
-def check_softcap(softcap) -> None:
-    if softcap is None:
-        return
-    if not isinstance(softcap, Real) or isinstance(softcap, bool):
-        raise TypeError(f"softcap must be a number or None, got {softcap!r}")
-    low, high = SOFTCAPS  # comparisons: torch.compile may not know the number
-    if not low <= softcap <= high:
-        raise ValueError(f"softcap must be in [{low}, {high}], got {softcap}")
-
-
-def check_sink_logits(sink_logits) -> None:
-    if sink_logits is None:
-        return
-    check_is_tensor("sink_logits", sink_logits)
-    if not sink_logits.is_floating_point():
-        raise TypeError(f"sink_logits must be floating point, got {sink_logits.dtype}")
 
 
 def _raise_stride(name: str, tensor):
@@ -253,10 +206,11 @@ def check_cu_seqlens(q, k, cu_seqlens_q, cu_seqlens_k) -> None:
         )
 
 
-def may_read_values(device: torch.device) -> bool:
-    """On a GPU that would wait for the device: only where LONGATTN_CHECK=1 asks for it. Kernels
-    clamp the borders in any case, so that wrong ones cannot lead outside of the tensors."""
-    return device.type != "cuda" or os.environ.get("LONGATTN_CHECK") == "1"
+def check_known_borders(q, k, cu_seqlens_q, cu_seqlens_k) -> None:
+    """The values of cu_seqlens, for who uses them before the op does."""
+    if may_read_values(q.device) and has_values(cu_seqlens_q) and has_values(cu_seqlens_k):
+        check_borders("cu_seqlens_q", cu_seqlens_q.tolist(), q.shape[0])
+        check_borders("cu_seqlens_k", cu_seqlens_k.tolist(), k.shape[0])
 
 
 def check_borders(name: str, borders: list, total: int) -> None:

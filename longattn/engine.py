@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from longattn import backends, checks, native, partial_engine
+from longattn import backends, checks, native, partial_engine, score_checks
 from longattn.native import Layout, Scores
 from longattn.partial_engine import Partial, accumulator_dtype
 
@@ -69,7 +69,8 @@ def forward(
     """-> (out in q's dtype, lse in the accumulator's)."""
     backend = backends.get(backend)
     checks.check_memory(q, k, v, backend, cu_seqlens_q is not None)
-    checks.check_score_tensors(q, bias, sink_logits)
+    score_checks.check_score_tensors(q, bias, sink_logits)
+    score_checks.check_sink_values(sink_logits)
     parts = layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start)
     return partial_engine.forward(
         [Partial(q, k, layout, rules) for layout in parts],
@@ -108,7 +109,7 @@ def backward(
     """-> (dq, dk, dv, dbias, dsink_logits); the last two are empty where nobody wants them."""
     backend = backends.get(backend)
     checks.check_memory(q, k, v, backend, cu_seqlens_q is not None)
-    checks.check_score_tensors(q, bias, sink_logits)
+    score_checks.check_score_tensors(q, bias, sink_logits)
     checks.check_results(q, v, {"out": out, "dout": dout}, {"lse": lse, "dlse": dlse})
     parts = layouts(q, k, cu_seqlens_q, cu_seqlens_k, branches, q_start, k_start)
     gradients = partial_engine.backward(

@@ -36,4 +36,5 @@ def lists_first(counts) -> tuple:
 
 
 def _is_list(argument) -> bool:
-    return isinstance(argument, list) and bool(argument) and isinstance(argument[0], torch.Tensor)
+    """A list of tensors, some of which may be None."""
+    return isinstance(argument, list) and any(isinstance(x, torch.Tensor) for x in argument)

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
+from numbers import Integral
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +26,10 @@ class LogN:
 
     def __post_init__(self):
         length = self.training_length
-        if not isinstance(length, int) or isinstance(length, bool):
+        if not isinstance(length, Integral) or isinstance(length, bool):
             raise TypeError(f"training_length must be an integer of at least 2, got {length!r}")
         if length < 2:
             raise ValueError(f"training_length must be an integer of at least 2, got {length}")
         if not isinstance(self.post_hoc, bool):
             raise TypeError(f"post_hoc must be True or False, got {self.post_hoc!r}")
+        object.__setattr__(self, "training_length", operator.index(length))

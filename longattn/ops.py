@@ -98,7 +98,7 @@ def _autocast(op, device_type: str):
 
 def _register(name: str, op, backward_op) -> None:
     library.impl(name, make_autograd(op, backward_op), "Autograd")
-    backward_kernel = transforms.make_differentiable_once(backward_op)
+    backward_kernel = transforms.make_differentiable_once(backward_op, "attention")
     library.impl(f"{name}_backward", backward_kernel, "Autograd")
     for device_type in ("cpu", "cuda"):
         library.impl(name, _autocast(op, device_type), f"Autocast{device_type.upper()}")
@@ -106,3 +106,5 @@ def _register(name: str, op, backward_op) -> None:
 
 _register("attention", attention, attention_backward)
 _register("attention_bands", attention_bands, attention_bands_backward)
+for op in (attention_bands, attention_bands_backward):  # torch loops over the others by itself
+    library.impl(op, transforms.make_vmap_loop(op), "FuncTorchBatched")

@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional
 
 import torch
 
-from longattn import checks, distance_sums
+from longattn import distance_sums, score_checks
 from longattn.biases import Call
 from longattn.partial_engine import accumulator_dtype
 
@@ -17,6 +17,16 @@ class ScoreArguments(NamedTuple):
     sink_logits: Optional[torch.Tensor]
     bias_form: list  # kind, origin, symmetric; empty without a bias
     softcap: float  # 0: none
+
+
+def check(q, bias, softcap, sink_logits) -> None:
+    """Raises what `lower` and the op would, for who has work to do before."""
+    score_checks.check_scores(bias, softcap, sink_logits)
+    values = None
+    if bias is not None:
+        values = bias.form(Call(q.shape[-2], 0, 0, accumulator_dtype(q.dtype), q.device)).values
+    score_checks.check_score_tensors(q, values, sink_logits)
+    score_checks.check_sink_values(sink_logits)
 
 
 def lower(
@@ -35,16 +45,14 @@ def lower_distances(
     """The same for a call that meets distances first .. last."""
     if bias is None and softcap is None and sink_logits is None:
         return ScoreArguments(None, None, [], 0.0)
-    checks.check_softcap(softcap)
-    checks.check_sink_logits(sink_logits)
-    checks.check_bias(bias)
+    score_checks.check_scores(bias, softcap, sink_logits)
     values, form = None, []
     if bias is not None:
         nearest, longest = visible_distances(first, last, mask, q.shape[-2], reach)
         call = Call(q.shape[-2], nearest, longest, accumulator_dtype(q.dtype), q.device)
         values, *form = bias.form(call)
         form = [int(number) for number in form]
-    checks.check_score_tensors(q, values, sink_logits)
+    score_checks.check_score_tensors(q, values, sink_logits)
     return ScoreArguments(values, sink_logits, form, 0.0 if softcap is None else float(softcap))
 
 

@@ -9,8 +9,13 @@ derivatives raise, on every level: torch would else hand on zeros.
 from __future__ import annotations
 
 import torch
-from torch._functorch.autograd_function import enable_single_level_autograd_function
+from torch._functorch.autograd_function import (
+    custom_function_call_vmap_helper,
+    enable_single_level_autograd_function,
+)
+from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.autograd import forward_ad
+from torch.utils import _pytree as pytree
 
 from longattn.flat import flatten, lists_first, regroup
 
@@ -52,17 +57,25 @@ def run_backward(backward_op, *arguments):
         return backward_op(*arguments)
 
 
-def refuse_forward_mode(ctx, *tangents):
-    """The jvp of a Function that has none."""
-    raise NotImplementedError(
-        "longattn's attention has no forward-mode derivatives (jvp, jacfwd, dual tensors): use grad, "
-        "vjp or jacrev, or longattn.reference"
-    )
+def refuse_forward_mode(what: str):
+    """The jvp of a Function of `what` that has none."""
+
+    def jvp(ctx, *tangents):
+        raise NotImplementedError(
+            f"longattn's {what} has no forward-mode derivatives (jvp, jacfwd, dual tensors): use "
+            "grad, vjp or jacrev, or longattn.reference"
+        )
+
+    return staticmethod(jvp)
 
 
-def make_differentiable_once(backward_op):
+def _lists_first(flat, counts):
+    return regroup(flat, lists_first(counts))
+
+
+def make_differentiable_once(backward_op, what: str, shaped=_lists_first):
     """The kernel for the Autograd key of a backward op: it raises where gradients are
-    differentiated themselves.
+    differentiated themselves. shaped(flat, counts): the op's results, of those one by one.
 
     torch's once_differentiable would do so only if the incoming gradient required one: the second
     derivative of a loss that is linear in out would silently be 0."""
@@ -75,17 +88,38 @@ def make_differentiable_once(backward_op):
         @staticmethod
         def backward(ctx, *gradients):
             raise NotImplementedError(
-                "longattn's attention has no second derivatives: it was differentiated twice; use "
+                f"longattn's {what} has no second derivatives: it was differentiated twice; use "
                 "longattn.reference for that, or leave create_graph at False"
             )
 
-        jvp = staticmethod(refuse_forward_mode)
+        jvp = refuse_forward_mode(what)
 
     def kernel(*arguments):
         flat, counts = flatten(arguments)
         if is_differentiated(*(a for a in flat if isinstance(a, torch.Tensor))):
-            return regroup(apply(Backward, counts, *flat), lists_first(counts))
+            return shaped(apply(Backward, counts, *flat), counts)
         with torch._C._AutoDispatchBelowAutograd():
             return backward_op(*arguments)
+
+    return kernel
+
+
+def make_vmap_loop(op):
+    """The kernel for the FuncTorchBatched key of an op with lists of tensors, for which torch has
+    no loop of its own: one call for each entry of the batch."""
+
+    def rule(info, in_dims, *arguments):
+        leaves, spec = pytree.tree_flatten(arguments)
+        dims = pytree.tree_leaves(in_dims)
+        results = []
+        for entry in range(info.batch_size):
+            own = [x if dim is None else x.select(dim, entry) for x, dim in zip(leaves, dims)]
+            results.append(op(*pytree.tree_unflatten(own, spec)))
+        stacked = pytree.tree_map(lambda *entries: torch.stack(entries), *results)
+        return stacked, pytree.tree_map(lambda _: 0, stacked)
+
+    def kernel(*arguments):
+        interpreter = retrieve_current_functorch_interpreter()
+        return custom_function_call_vmap_helper(interpreter, rule, op, *arguments)
 
     return kernel

@@ -205,18 +205,6 @@ def test_autocast_leaves_one_dtype_alone_and_joins_two():
         plain(q, k.bfloat16())
 
 
-def test_jvp_and_vmap_work_or_raise():
-    q, k = (tensor.detach() for tensor in q_and_k(torch.float64))
-    for transform in (
-        lambda: torch.func.jvp(lambda q: plain(q, k)[0], (q,), (q,)),
-        lambda: torch.func.vmap(lambda q, k: plain(q, k)[0])(q[None], k[None]),
-    ):
-        with pytest.raises(
-            (RuntimeError, NotImplementedError), match="jvp|forward|vmap|[Bb]atching"
-        ):
-            transform()
-
-
 # The registered ops
 
 
@@ -348,24 +336,37 @@ def test_a_rotation_of_a_case_is_a_leaf_of_no_graph():
     assert len(parents) == 2  # q and k
 
 
-@pytest.mark.parametrize("function", ["apply_rotary", "rerope_attention"])
-def test_torch_func_is_refused_by_name(function):
-    rope = longattn.RotaryEmbedding(8)
+def parts(x):
+    """Pairs of q and k that lie in one tensor [2, 5, 9, 8]; whether they share elements."""
+    return {
+        "heads apart": (x[:, :, :4], x[:, :, 4:6], False),
+        "heads in common": (x[:, :, :4], x[:, :, 3:6], True),
+        "rows apart": (x[:, :2], x[:, 2:], False),
+        "rows in common": (x[:, :3], x[:, 2:], True),
+        "dimensions apart": (x[..., :4], x[..., 4:], False),
+        "dimensions in common": (x[..., 1:5], x[..., 4:], True),
+        "sequences apart": (x[:1], x[1:], False),
+        "itself": (x, x, True),
+    }
+
+
+@pytest.mark.parametrize("name", parts(torch.zeros(2, 5, 9, 8)))
+def test_memory_that_would_be_rotated_twice_is_refused(name):
+    rope = RotaryEmbedding(4 if "dimensions" in name else 8)
+    x = inputs.random((2, 5, 9, 8), torch.float32, "parts")
+    q, k, in_common = parts(x)[name]
+    if in_common:
+        before = x.clone()
+        with pytest.raises(ValueError, match="share elements.*rotated twice"):
+            longattn.apply_rotary(q, k, rope, inplace=True)
+        assert torch.equal(x, before)
+    else:
+        expected = longattn.apply_rotary(q, k, rope)
+        longattn.apply_rotary(q, k, rope, inplace=True)
+        assert torch.equal(q, expected[0]) and torch.equal(k, expected[1])
+
+
+def test_elements_that_share_memory_are_refused_in_place():
     x = torch.randn(1, 5, 2, 8)
-
-    def loss(q):
-        if function == "apply_rotary":
-            return longattn.apply_rotary(q, x, rope)[0].sum()
-        return longattn.rerope_attention(q, x, x, rope, window=3).sum()
-
-    with pytest.raises(NotImplementedError, match="torch.func"):
-        torch.func.grad(loss)(x)
-
-
-def test_memory_that_would_be_rotated_twice_is_refused():
-    rope = longattn.RotaryEmbedding(8)
-    x = torch.randn(1, 5, 2, 8)
-    with pytest.raises(ValueError, match="rotated twice"):
-        longattn.apply_rotary(x, x, rope, inplace=True)
     with pytest.raises(ValueError, match="share memory"):
-        longattn.apply_rotary(x[:, :1].expand(1, 5, 2, 8), x, rope, inplace=True)
+        longattn.apply_rotary(x[:, :1].expand(1, 5, 2, 8), x, RotaryEmbedding(8), inplace=True)

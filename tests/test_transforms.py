@@ -14,6 +14,11 @@ from longattn.masks import Causal
 # vmap goes through a loop of torch's, which says that a kernel for the purpose would be faster.
 pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
 
+YARN = longattn.RotaryEmbedding(
+    8, scaling=longattn.rope.YaRN(4.0, original_max_position_embeddings=4)
+)
+XPOS = longattn.RotaryEmbedding.xpos(8, scale_base=0.01)  # chunks of a few keys
+
 torch.manual_seed(0)
 Q, TANGENT = (torch.randn(1, 9, 4, 8, dtype=torch.float64) for _ in range(2))
 K, V = (torch.randn(1, 11, 2, 8, dtype=torch.float64) for _ in range(2))
@@ -42,6 +47,23 @@ def attends(module):
             q, k, v, [4, 16], [1, 2], detach_weights=True, return_lse=True
         ),
         "shifted": lambda q, k, v: module.shifted_sparse_attention(q, k, v, 4, return_lse=True),
+        "rotary": lambda q, k, v: module.attention(
+            *module.apply_rotary(q, k, YARN, q_bias=v[0, :4, :1, :].flatten(1), key_norm=True,
+                                 q_scale=longattn.LogN(4)),
+            v, Causal(), return_lse=True,
+        ),
+        "rerope": lambda q, k, v: module.rerope_attention(
+            q, k, v, YARN, window=3, leak=2.5, return_lse=True, bias=longattn.Alibi()
+        ),
+        "rerope, packed": lambda q, k, v: module.rerope_attention(
+            q[0], k[0], v[0], YARN, window=2, return_lse=True,
+            cu_seqlens_q=torch.tensor([0, 4, 9]), cu_seqlens_k=torch.tensor([0, 5, 11]),
+        ),
+        "lm_infinite": lambda q, k, v: module.lm_infinite_attention(
+            q, k, v, YARN, window=3, sink_tokens=2, distance_ceiling=3, return_lse=True,
+            sink_logits=k[0, 0, 0, :4],
+        ),
+        "xpos": lambda q, k, v: module.xpos_attention(q, k, v, XPOS, block=3, return_lse=True),
     }  # fmt: skip
 
 
@@ -110,6 +132,7 @@ def test_grad_inside_of_autograd():
     torch.testing.assert_close(scale.grad, gradient.sum())
 
 
+FORWARD_MODE = "longattn's (attention|apply_rotary) has no forward-mode"
 FORWARD = {
     "jvp": lambda f: jvp(lambda q: f(q, K, V), (Q,), (TANGENT,)),
     "jvp of values": lambda f: jvp(lambda v: f(Q, K, v), (V,), (V,)),
@@ -129,7 +152,7 @@ FORWARD = {
 @pytest.mark.parametrize("name", attends(longattn))
 @pytest.mark.parametrize("use", FORWARD)
 def test_forward_mode_raises_a_sentence(use, name):
-    with pytest.raises(NotImplementedError, match="longattn's attention has no forward-mode"):
+    with pytest.raises(NotImplementedError, match=FORWARD_MODE):
         FORWARD[use](attends(longattn)[name])
 
 
@@ -147,7 +170,7 @@ def dual_gradient(f):
 def test_dual_tensors_raise_a_sentence(use):
     with forward_ad.dual_level():
         attends(longattn)["attention"](Q, K, V)  # without a tangent it works
-        with pytest.raises(NotImplementedError, match="longattn's attention has no forward-mode"):
+        with pytest.raises(NotImplementedError, match=FORWARD_MODE):
             use(attends(longattn)["attention"])
 
 
@@ -173,5 +196,15 @@ SECOND = {
 @pytest.mark.parametrize("name", attends(longattn))
 @pytest.mark.parametrize("use", SECOND)
 def test_second_derivatives_raise_a_sentence(use, name):
-    with pytest.raises(NotImplementedError, match="longattn's attention has no second derivatives"):
+    says = "longattn's (attention|apply_rotary) has no second derivatives"
+    with pytest.raises(NotImplementedError, match=says):
         SECOND[use](attends(longattn)[name])
+
+
+@pytest.mark.parametrize("transform", [grad, vmap], ids=lambda t: t.__name__)
+def test_in_place_rotations_raise_a_sentence(transform):
+    def loss(q):
+        return longattn.apply_rotary(q * 1, K * 1, YARN, inplace=True)[0].sum()
+
+    with pytest.raises(NotImplementedError, match="inplace=True cannot be transformed by torch.func"):
+        transform(loss)(Q if transform is grad else MANY_Q)

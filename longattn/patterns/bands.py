@@ -85,9 +85,11 @@ def prepare(q, k, v, rope, seq_len, keywords: Keywords) -> Call:
     checks.check_tensors(q, k, v, backend, packed)
     checks.check_scale(keywords.softmax_scale)
     checks.check_switches(keywords.return_lse, keywords.deterministic)
+    score_arguments.check(q, keywords.bias, keywords.softcap, keywords.sink_logits)
     q_start, k_start = checks.check_positions(packed, keywords.q_start, keywords.k_start)
     if packed:
         checks.check_cu_seqlens(q, k, keywords.cu_seqlens_q, keywords.cu_seqlens_k)
+        checks.check_known_borders(q, k, keywords.cu_seqlens_q, keywords.cu_seqlens_k)
         q_start = 0
     elif q_start is None:
         q_start = k_start + k.shape[1] - q.shape[1]
@@ -99,7 +101,7 @@ def prepare(q, k, v, rope, seq_len, keywords: Keywords) -> Call:
         )
     else:
         positions = Positions(None, None, q_start, k_start)
-    check_seq_len(seq_len)
+    seq_len = check_seq_len(seq_len)
     if rope.depends_on_length and seq_len is None:
         found = extent(resolve(positions, q, k), q, k, None, "a scaling that depends on it")
         seq_len = max(found[1] + 1, 1)

@@ -107,16 +107,13 @@ def _sinks_at(distance: int, count: int, rope, call: Call):
     if not call.packed:
         k = k[:, : min(count - call.k_start, k.shape[1])]
     turn = (IDENTITY, PositionMap(scale=0.0, offset=-float(distance)))
-    stay = (IDENTITY, PositionMap(scale=0.0))
-    # The rotation's own factor is on queries as well: twice on keys is the same.
-    turns = (turn,) if rope.attention_factor_for(call.seq_len or 1) == 1.0 else (turn, stay)
     no_q = q.new_empty((*q.shape[:-3], 0, *q.shape[-2:]))
-    anywhere = Positions(None, None, 0, 0)
-    for one in turns:
-        [(_, k)] = rotate(
-            no_q, k, rope, anywhere, (one,), seq_len=call.seq_len, backend=call.keywords.backend
-        )
-    return k
+    # The rotation's own factor would be on queries as well: its square on keys is the same.
+    [(_, sinks)] = rotate(
+        no_q, k, rope, Positions(None, None, 0, 0), (turn,), seq_len=call.seq_len,
+        factor_power=2, backend=call.keywords.backend,
+    )  # fmt: skip
+    return sinks
 
 
 def _least(sizes) -> int:

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 
 from longattn import checks
-from longattn.masks import Window, check_flag
+from longattn.masks import Causal, Window, check_flag
 from longattn.patterns.bands import Band, Far, Keywords, attend, check_rope, prepare
 from longattn.rotary import PositionMap, rotate
 from longattn.rotary.maps import IDENTITY
@@ -74,7 +74,7 @@ def rerope_attention(
         checks.reject_unknown("rerope_attention", unsupported)
     check_rope("rerope_attention", rope, xpos=False)
     window = _plain_window(window)
-    _check_leak(leak, floor)
+    leak = _plain_leak(leak, floor)
     keywords = Keywords(
         bias,
         softmax_scale,
@@ -91,12 +91,12 @@ def rerope_attention(
     call = prepare(q, k, v, rope, seq_len, keywords)
     beyond = _maps_beyond(window, leak, floor)
     masks, maps = [], []
-    if beyond == (IDENTITY, IDENTITY):
-        window = max(window, call.farthest + 1)
-    if call.nearest < window or call.farthest < window:
-        masks.append(Window(window))
+    is_plain_rope = beyond == (IDENTITY, IDENTITY)
+    has_far = call.farthest >= window and not is_plain_rope
+    if not has_far or call.nearest < window:
+        masks.append(Causal() if is_plain_rope else Window(window))
         maps.append((IDENTITY, IDENTITY))
-    if call.farthest >= window:
+    if has_far:
         masks.append(Far(window))
         maps.append(beyond)
     pairs = rotate(
@@ -127,7 +127,8 @@ def _plain_window(window) -> int:
     return Window(window).size  # raises for a wrong one
 
 
-def _check_leak(leak, floor) -> None:
+def _plain_leak(leak, floor):
+    """leak as a number of Python, None for infinity."""
     check_flag("floor", floor)
     if leak is None:
         if floor:
@@ -135,7 +136,7 @@ def _check_leak(leak, floor) -> None:
                 "floor=True (Self-Extend) needs a leak, the size of its groups, an integer of at "
                 "least 1, got leak=None"
             )
-        return
+        return None
     if not isinstance(leak, (int, float, Real)) or isinstance(leak, bool):
         raise TypeError(f"leak must be a number greater than 0 or None (infinity), got {leak!r}")
     if not 0 < leak < math.inf:
@@ -144,3 +145,6 @@ def _check_leak(leak, floor) -> None:
         raise ValueError(
             f"leak must be an integer of at least 1 with floor=True (Self-Extend), got {leak}"
         )
+    if isinstance(leak, (int, float)):
+        return leak
+    return int(leak) if isinstance(leak, Integral) else float(leak)

@@ -74,9 +74,10 @@ def xpos_attention(
         checks.reject_unknown("xpos_attention", unsupported)
     check_rope("xpos_attention", rope, xpos=True)
     _check_causal(causal)
-    mask = Causal() if window is None else Window(window)
-    if block is not None:
-        mask = mask & Groups(block, back=1)
+    near = None if window is None else Window(window)
+    blocks = None if block is None else Groups(block, back=1)
+    mask = Causal() if near is None else near
+    mask = mask if blocks is None else mask & blocks
     keywords = Keywords(
         bias,
         softmax_scale,
@@ -94,7 +95,7 @@ def xpos_attention(
     size = chunk_length(rope, _dtype_of_products(q))
     if k.shape[-3] <= size:
         return attend([_one_chunk(call, rope, mask, size)], call)
-    groups_back = _groups_back(call, size, _reach(window, block))
+    groups_back = _groups_back(call, size, _reach(near, blocks))
     return attend(_chunks(call, rope, mask, size, groups_back), call)
 
 
@@ -182,10 +183,10 @@ def _groups_back(call: Call, size: int, reach) -> list:
     return list(range(least, max(most, least) + 1))
 
 
-def _reach(window, block):
-    """The largest distance that the mask shows, or None."""
-    reaches = [] if window is None else [_most(window) - 1]
-    reaches += [] if block is None else [2 * _most(block) - 1]
+def _reach(near, blocks):
+    """The largest distance that both masks show, or None."""
+    reaches = [] if near is None else [_most(near.size) - 1]
+    reaches += [] if blocks is None else [2 * _most(blocks.size) - 1]
     return min(reaches, default=None)
 
 

@@ -138,7 +138,7 @@ class RotaryEmbedding:
 
     def inv_freq_for(self, seq_len: int) -> torch.Tensor:
         """The same for sequences whose largest position is seq_len - 1."""
-        fields.length("seq_len", seq_len)
+        seq_len = fields.length("seq_len", seq_len)
         return self._table(seq_len) if self.depends_on_length else self.inv_freq
 
     @property
@@ -148,7 +148,7 @@ class RotaryEmbedding:
 
     def attention_factor_for(self, seq_len: int) -> float:
         """The same for sequences whose largest position is seq_len - 1."""
-        fields.length("seq_len", seq_len)
+        seq_len = fields.length("seq_len", seq_len)
         return self._factor(seq_len) if self.depends_on_length else self.attention_factor
 
     @property

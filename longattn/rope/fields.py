@@ -64,11 +64,16 @@ def choice(name: str, value, accepted: tuple) -> str:
 
 
 def length(name: str, value):
-    """A sequence length: an int, under torch.compile possibly a symbolic one."""
-    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+    """A sequence length as an int, under torch.compile possibly a symbolic one."""
+    if isinstance(value, bool) or not isinstance(value, (numbers.Integral, torch.SymInt)):
         raise TypeError(f"{name} must be an integer of at least 0, got {value!r}")
     if value < 0 or value > LARGEST:
         raise ValueError(
             f"{name} must be an integer of at least 0 and at most {LARGEST:g}, got {value}"
         )
-    return value
+    return plain_integer(value)
+
+
+def plain_integer(value):
+    """Of an accepted integer: NumPy's as Python's, symbolic ones as they are."""
+    return value if isinstance(value, (int, torch.SymInt)) else int(value)

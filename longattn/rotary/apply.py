@@ -85,7 +85,7 @@ def apply_rotary(
     check_is_tensor("k", k)
     q, k = _one_dtype(q, k)
     arguments = _arguments(
-        q, k, rope, positions, ONE_MAP, q_bias, k_bias, key_norm, q_scale, seq_len, None, backend
+        q, k, rope, positions, ONE_MAP, q_bias, k_bias, key_norm, q_scale, seq_len, 1, None, backend
     )
     checks.check_in_place(q, k, inplace, key_norm)
     if inplace:
@@ -106,12 +106,14 @@ def rotate(
     key_norm=False,
     q_scale=None,
     seq_len=None,
+    factor_power=1,
     xpos_centre=None,
     backend=None,
 ):
     """`apply_rotary` for several bands: a tuple of pairs (q_m, k_m), one for each pair (q_map,
     k_map) of `maps`, in one launch that reads q and k once. q_scale goes by position before maps.
 
+    factor_power: rope's attention factor is taken to this power, for a side that is alone.
     xpos_centre: where xPos's growth is 1, and the caller's promise that no vector that counts grows
     out of the dtype's range; None: the middle of all mapped positions, which is checked.
     """
@@ -120,8 +122,8 @@ def rotate(
     checks.check_maps(maps)
     q, k = _one_dtype(q, k)
     arguments = _arguments(
-        q, k, rope, positions, tuple(maps), q_bias, k_bias, key_norm, q_scale, seq_len, xpos_centre,
-        backend,
+        q, k, rope, positions, tuple(maps), q_bias, k_bias, key_norm, q_scale, seq_len, factor_power,
+        xpos_centre, backend,
     )  # fmt: skip
     results = ops.rotate(q, k, *arguments)
     return tuple(zip(results[::2], results[1::2]))
@@ -136,12 +138,13 @@ def _one_dtype(q, k) -> tuple:
 
 
 def _arguments(
-    q, k, rope, positions, maps, q_bias, k_bias, key_norm, q_scale, seq_len, xpos_centre, backend
+    q, k, rope, positions, maps, q_bias, k_bias, key_norm, q_scale, seq_len, factor_power,
+    xpos_centre, backend,
 ) -> tuple:  # fmt: skip
     """What the ops take after q and k."""
     backend = backends.choose(backend, q.device)
     checks.check_call(q, k, rope, key_norm, q_scale, backend)
-    checks.check_seq_len(seq_len)
+    seq_len = checks.check_seq_len(seq_len)
     for name, bias, tensor in (("q_bias", q_bias, q), ("k_bias", k_bias, k)):
         if bias is not None:
             checks.check_bias(name, bias, tensor)
@@ -167,7 +170,7 @@ def _arguments(
         [number for pair in maps for side in pair for number in side.numbers()],
         positions.q_start,
         positions.k_start,
-        attention_factor,
+        attention_factor**factor_power,
         centre,
         rope.interleaved,
         q_norm,

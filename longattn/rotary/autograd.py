@@ -4,38 +4,10 @@
 from __future__ import annotations
 
 import torch
-from torch.autograd import forward_ad
 
-SETTINGS = 12  # arguments of the ops after the tensors
+from longattn import transforms
 
-
-class _NoSecondDerivative(torch.autograd.Function):
-    """Hands gradients on unchanged, and raises where they are differentiated themselves, as those
-    of attention do."""
-
-    @staticmethod
-    def forward(ctx, count, *gradients_and_sources):
-        return tuple(gradient.view_as(gradient) for gradient in gradients_and_sources[:count])
-
-    @staticmethod
-    def backward(ctx, *gradients):
-        raise NotImplementedError(
-            "longattn's apply_rotary has no second derivatives: it was differentiated twice; use "
-            "longattn.reference for that, or leave create_graph at False"
-        )
-
-
-def wants_autograd(*tensors) -> bool:
-    """Under forward-mode differentiation too: there the Function raises, since it has no jvp; the
-    plain path would return tangents of zero."""
-    if torch._C._are_functorch_transforms_active():
-        raise NotImplementedError(
-            "apply_rotary, and the functions that rotate, cannot be transformed by torch.func (grad, "
-            "jvp, vmap): use torch.autograd, or rotate outside of the transform"
-        )
-    wants_backward = any(tensor is not None and tensor.requires_grad for tensor in tensors)
-    return forward_ad._current_level >= 0 or (wants_backward and torch.is_grad_enabled())
-
+WHAT = "apply_rotary"
 
 def make_autograd(forward_op, backward_op):
     """The kernel for the Autograd key, made of the op and of its backward op."""
@@ -43,8 +15,7 @@ def make_autograd(forward_op, backward_op):
     class Rotation(torch.autograd.Function):
         @staticmethod
         def forward(ctx, q, k, q_bias, k_bias, tables, settings):
-            with torch._C._AutoDispatchBelowAutograd():
-                results = forward_op(q, k, *tables, q_bias, k_bias, *settings)
+            results = transforms.run_below(forward_op, q, k, *tables, q_bias, k_bias, *settings)
             remember(ctx, q, k, q_bias, k_bias, tables, settings)
             return tuple(results)
 
@@ -52,12 +23,16 @@ def make_autograd(forward_op, backward_op):
         def backward(ctx, *gradients):
             return (*differentiate(ctx, backward_op, gradients), None, None)
 
+        jvp = transforms.refuse_forward_mode(WHAT)
+
     def kernel(
         q, k, inv_freq, log_growth, q_positions, k_positions, q_bias, k_bias, *settings
     ):  # fmt: skip
         tables = (inv_freq, log_growth, q_positions, k_positions)
-        if wants_autograd(q, k, q_bias, k_bias):
-            return list(Rotation.apply(q, k, q_bias, k_bias, tables, settings))
+        if transforms.is_differentiated(q, k, q_bias, k_bias):
+            return list(
+                transforms.apply(Rotation, q, k, q_bias, k_bias, tables, settings)
+            )
         with torch._C._AutoDispatchBelowAutograd():
             return forward_op(q, k, *tables, q_bias, k_bias, *settings)
 
@@ -86,17 +61,13 @@ def differentiate(ctx, backward_op, gradients) -> tuple:
     if not any(wanted):
         return (None,) * 4
     q, k, *tables, q_bias, k_bias = ctx.saved_tensors
-    differentiates_again = torch.is_grad_enabled()
-    with torch.no_grad():
-        results = backward_op(list(gradients), q, k, *tables, q_bias, k_bias, wanted, *ctx.settings)
+    results = transforms.run_backward(
+        backward_op, list(gradients), q, k, *tables, q_bias, k_bias, wanted, *ctx.settings
+    )
     results = [result if wanted[i] else None for i, result in enumerate(results)]
     for side, dtype in enumerate(ctx.bias_dtypes):
         if wanted[2 + side]:
             results[2 + side] = results[2 + side].to(dtype)
-    if differentiates_again:
-        found = [result for result in results if result is not None]
-        found = iter(_NoSecondDerivative.apply(len(found), *found, q, k, *gradients))
-        results = [None if result is None else next(found) for result in results]
     return tuple(results)
 
 
@@ -122,10 +93,12 @@ def make_in_place_autograd(forward_op, backward_op):
             gradients = [next(given) if is_given else None for is_given in ctx.is_given]
             return (*differentiate(ctx, backward_op, gradients), None, None)
 
+        jvp = transforms.refuse_forward_mode(WHAT)
+
     def kernel(
         q, k, inv_freq, log_growth, q_positions, k_positions, q_bias, k_bias, *settings
     ):  # fmt: skip
-        if not wants_autograd(q, k, q_bias, k_bias):
+        if not transforms.is_differentiated(q, k, q_bias, k_bias):
             with torch._C._AutoDispatchBelowAutograd():
                 forward_op(
                     q, k, inv_freq, log_growth, q_positions, k_positions, q_bias, k_bias, *settings

@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
 
 import torch
 
 from longattn import backends
 from longattn.checks import check_flag, check_is_tensor
 from longattn.logn import LogN
+from longattn.readable import has_values
 from longattn.rope import RotaryEmbedding
+from longattn.rope.fields import plain_integer
 from longattn.rotary.maps import MAX_MAPS, PositionMap
+from longattn.rotary.memory import shares_elements
 
 MAX_DIM = 256  # kMaxRotaryDim of csrc/semantics/rotary.h
 POSITION_DTYPES = (torch.int64, torch.float64)
@@ -156,7 +160,7 @@ def check_bias(name: str, bias, tensor) -> None:
 def check_q_scale(q_scale) -> None:
     if q_scale is None or isinstance(q_scale, LogN):
         return
-    if isinstance(q_scale, bool) or not isinstance(q_scale, (int, float, torch.SymFloat)):
+    if isinstance(q_scale, bool) or not isinstance(q_scale, (int, float, torch.SymFloat, Real)):
         raise TypeError(f"q_scale must be None, a number or a longattn.LogN, got {q_scale!r}")
     if not abs(q_scale) < math.inf:
         raise ValueError(f"q_scale must be finite, got {q_scale}")
@@ -183,18 +187,20 @@ def check_in_place(q, k, inplace, key_norm) -> None:
     check_flag("inplace", inplace)
     if not inplace:
         return
+    if torch._C._are_functorch_transforms_active():
+        raise NotImplementedError(
+            "inplace=True cannot be transformed by torch.func (grad, vmap, ...): use inplace=False"
+        )
     for name, tensor in (("q", q), ("k", k)):
         if any(n > 1 and stride == 0 for n, stride in zip(tensor.shape, tensor.stride())):
             raise ValueError(
                 f"inplace=True cannot change {name}, whose elements share memory (strides "
                 f"{tensor.stride()}): use inplace=False, or {name}.contiguous()"
             )
-    # Without data, as under torch.compile, there are no addresses to compare.
-    has_data = not torch.compiler.is_compiling() and q.numel() and k.numel()
-    if has_data and q.data_ptr() == k.data_ptr():
+    if has_values(q) and has_values(k) and shares_elements(q, k):
         raise ValueError(
-            "inplace=True needs a q and a k of their own, got two that begin in one place: they "
-            "would be rotated twice"
+            "inplace=True needs a q and a k of their own, got two that share elements: these would "
+            "be rotated twice"
         )
     differentiates = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
     for name, tensor in (("q", q), ("k", k)):
@@ -210,10 +216,12 @@ def check_in_place(q, k, inplace, key_norm) -> None:
         )
 
 
-def check_seq_len(seq_len) -> None:
+def check_seq_len(seq_len):
+    """-> seq_len, an integer of NumPy as Python's."""
     if seq_len is None:
-        return
-    if not isinstance(seq_len, (int, torch.SymInt)) or isinstance(seq_len, bool):
+        return None
+    if not isinstance(seq_len, (int, torch.SymInt, Integral)) or isinstance(seq_len, bool):
         raise TypeError(f"seq_len must be an integer of at least 1 or None, got {seq_len!r}")
     if seq_len < 1:
         raise ValueError(f"seq_len must be an integer of at least 1 or None, got {seq_len}")
+    return plain_integer(seq_len)

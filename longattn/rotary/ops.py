@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import torch
 
+from longattn import transforms
 from longattn.rotary import engine
-from longattn.rotary.autograd import make_autograd, make_in_place_autograd
+from longattn.rotary.autograd import WHAT, make_autograd, make_in_place_autograd
 
 library = torch.library.Library("longattn", "FRAGMENT")
 
@@ -53,6 +54,10 @@ def _rotate_backward_fake(gradients, q, k, *rest):
 
 library.impl("rotate", make_autograd(rotate, rotate_backward), "Autograd")
 library.impl("rotate_", make_in_place_autograd(rotate_, rotate_backward), "Autograd")
+as_list = transforms.make_differentiable_once(rotate_backward, WHAT, lambda flat, _: list(flat))
+library.impl("rotate_backward", as_list, "Autograd")
+for op in (rotate, rotate_backward):
+    library.impl(op, transforms.make_vmap_loop(op), "FuncTorchBatched")
 
 
 def _count_versions(keyset, q, k, *rest):
