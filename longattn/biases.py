@@ -11,38 +11,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple, Optional, Union
+from typing import Optional
 
 import torch
 
+from longattn import bias_form
+from longattn.bias_form import Bias, Call, Form, PerHead
 from longattn.distance_sums import LINEAR, TABLE
-
-
-class Form(NamedTuple):
-    """What the op takes."""
-
-    values: torch.Tensor  # linear: [heads, 1]; table: [heads, size]
-    kind: int
-    origin: int = 0  # table: the entry of distance 0
-    symmetric: bool = False  # table: by |distance|
-
-
-class Call(NamedTuple):
-    """What a form may depend on."""
-
-    q_heads: int
-    nearest: int  # visible |distance|s of the call lie in [nearest, longest]
-    longest: int
-    dtype: torch.dtype  # of the values: float32, or float64 for float64 inputs
-    device: torch.device
-
-
-@dataclass(frozen=True, eq=False)
-class Bias:
-    """Base of all biases; immutable, the tensors that one holds apart."""
-
-    def form(self, call: Call) -> Form:
-        raise NotImplementedError(f"{type(self).__name__} does not define form(call)")
 
 
 def default_slopes(heads: int) -> list:
@@ -80,13 +55,15 @@ class Alibi(Bias):
     partials merge. (FlashAttention's causal ALiBi adds slope * key index, which shifts lse.)
     """
 
-    slopes: Union[None, list, tuple, torch.Tensor] = None
+    slopes: PerHead = None
     distance_ceiling: Optional[int] = field(default=None, kw_only=True)
     window: Optional[int] = field(default=None, kw_only=True)
 
     def __post_init__(self):
-        _check_count("distance_ceiling", self.distance_ceiling)
-        _check_count("window", self.window)
+        if self.slopes is not None:
+            bias_form.check_numbers("slopes", self.slopes)
+        bias_form.set_count(self, "distance_ceiling")
+        bias_form.set_count(self, "window")
         if self.window is not None and self.distance_ceiling is None:
             raise ValueError(f"window={self.window} needs a distance_ceiling, got None")
 
@@ -94,11 +71,11 @@ class Alibi(Bias):
         if self.slopes is None:
             slopes = _default_slopes(call)[:, None]
         else:
-            slopes = _per_head("slopes", self.slopes, call)[:, None]
+            slopes = bias_form.per_head("slopes", self.slopes, call)[:, None]
         if self.distance_ceiling is None:
             return Form(slopes, LINEAR)
         window = self.distance_ceiling if self.window is None else self.window
-        distances = _distances(call, min(window, call.longest))
+        distances = bias_form.distances(call, min(window, call.longest))
         distances = torch.where(distances < window, distances, self.distance_ceiling)
         return Form(-slopes * distances, TABLE, -call.nearest, symmetric=True)
 
@@ -111,23 +88,29 @@ class Kerple(Bias):
     kind="power": -r1_h |distance|^r2_h, 0 < r2 <= 2
 
     Args:
-        r1, r2: [q_heads] tensors, positive. The authors' code keeps them so with an in-place clamp
-            to at least 0.01 before every forward pass, and draws them from U(0, 2) (r1 of "log", r2
-            of "power") and U(0, 1); neither is done here.
+        r1, r2: [q_heads] tensors or lists of numbers, positive. The authors' code keeps them so
+            with an in-place clamp to at least 0.01 before every forward pass, and draws them from
+            U(0, 2) (r1 of "log", r2 of "power") and U(0, 1); neither is done here. A negative r2 of
+            "log" has no logarithm at long distances: refused on the CPU, NaN on a GPU, where values
+            are not read.
     """
 
-    r1: torch.Tensor
-    r2: torch.Tensor
+    r1: PerHead
+    r2: PerHead
     kind: str = field(default="log", kw_only=True)
 
     def __post_init__(self):
+        bias_form.check_numbers("r1", self.r1)
+        bias_form.check_numbers("r2", self.r2)
         if self.kind not in ("log", "power"):
             raise ValueError(f"kind must be 'log' or 'power', got {self.kind!r}")
 
     def form(self, call: Call) -> Form:
-        r1, r2 = (_per_head(name, getattr(self, name), call)[:, None] for name in ("r1", "r2"))
-        distances = _distances(call, call.longest)
+        r1 = bias_form.per_head("r1", self.r1, call)[:, None]
+        r2 = bias_form.per_head("r2", self.r2, call)[:, None]
+        distances = bias_form.distances(call, call.longest)
         if self.kind == "log":
+            bias_form.check_at_least_0("r2 of Kerple", r2)
             values = -r1 * torch.log1p(r2 * distances)
         else:
             # Distance 0 apart: the gradient of 0^r2 would be NaN.
@@ -147,7 +130,7 @@ class Sandwich(Bias):
     dim: int = 128
 
     def __post_init__(self):
-        _check_count("dim", self.dim)
+        bias_form.set_count(self, "dim")
         if self.dim is None or self.dim % 2 or self.dim < 2:
             raise ValueError(f"dim must be even and at least 2, got {self.dim}")
 
@@ -181,7 +164,7 @@ class RelativeBias(Bias):
                 "table must hold at least one distance and floating point numbers, got shape "
                 f"{tuple(self.table.shape)} and {self.table.dtype}"
             )
-        _check_count("origin", self.origin)
+        bias_form.set_count(self, "origin")
         if self.origin is None or self.origin >= self.table.shape[1]:
             raise ValueError(
                 f"origin must be in [0, {self.table.shape[1]}), an entry of the table, got "
@@ -195,6 +178,7 @@ class RelativeBias(Bias):
         buckets [q_heads, num_buckets], Hugging Face's `relative_attention_bias.weight.T`. T5 itself
         uses softmax_scale=1; some ports multiply the bias by sqrt(head_dim) instead.
         """
+        max_distance = bias_form.plain_count("max_distance", max_distance)
         _check_buckets(buckets, max_distance, bidirectional)
         return T5Bias(buckets, max_distance, bidirectional)
 
@@ -204,7 +188,7 @@ class RelativeBias(Bias):
                 f"the table of a RelativeBias must have one row for each of the {call.q_heads} "
                 f"heads of q, got {self.table.shape[0]}"
             )
-        _check_device("table", self.table, call)
+        bias_form.check_device("table", self.table, call)
         return Form(self.table.to(call.dtype), TABLE, self.origin)
 
 
@@ -242,12 +226,6 @@ def t5_bucket(distances, num_buckets: int, max_distance: int, bidirectional: boo
     return first + torch.where(distances < exact, distances, far)
 
 
-def _distances(call: Call, end: int) -> torch.Tensor:
-    """nearest .. end, at least one; exact in float64, then rounded to the call's dtype."""
-    stop = max(end, call.nearest) + 1
-    return torch.arange(call.nearest, stop, device=call.device).to(call.dtype)
-
-
 def _sandwich_sums(dim: int, call: Call) -> torch.Tensor:
     """Of distances nearest .. longest, float64."""
     end = call.longest + 1
@@ -269,35 +247,6 @@ def _known_sums(dim: int, length: int, device) -> torch.Tensor:
     return _sums_of_cosines(dim, 0, length, device)
 
 
-def _per_head(name: str, values, call: Call) -> torch.Tensor:
-    given = values if isinstance(values, torch.Tensor) else torch.tensor(values, dtype=call.dtype)
-    if tuple(given.shape) != (call.q_heads,) or not given.is_floating_point():
-        raise ValueError(
-            f"{name} must hold one floating point number for each of the {call.q_heads} heads of "
-            f"q, got shape {tuple(given.shape)} and {given.dtype}"
-        )
-    if given is not values and call.device.type != "cpu":
-        # Filled one by one: a copy from the host would wait for a GPU.
-        place = dict(dtype=call.dtype, device=call.device)
-        return torch.cat([torch.full((1,), float(number), **place) for number in values])
-    _check_device(name, given, call)
-    return given.to(call.dtype)
-
-
-def _check_device(name: str, tensor, call: Call) -> None:
-    if tensor.device != call.device:
-        raise ValueError(f"{name} must be on q's device {call.device}, got {tensor.device}")
-
-
-def _check_count(name: str, value) -> None:
-    if value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < 0:
-        raise ValueError(f"{name} must be at least 0, got {value}")
-
-
 def _check_buckets(buckets, max_distance, bidirectional) -> None:
     if not isinstance(buckets, torch.Tensor) or buckets.dim() != 2:
         shape = tuple(getattr(buckets, "shape", ())) or type(buckets).__name__
@@ -307,7 +256,6 @@ def _check_buckets(buckets, max_distance, bidirectional) -> None:
         raise ValueError(
             f"num_buckets must be at least {4 if bidirectional else 2}, got {buckets.shape[1]}"
         )
-    _check_count("max_distance", max_distance)
     if max_distance is None or max_distance <= exact:
         raise ValueError(
             f"max_distance must be greater than the {exact} distances that have buckets of their "

@@ -18,7 +18,7 @@ def bias_matrix(bias, distances, head, q_heads, dtype):
             away = torch.where(away < window, away, bias.distance_ceiling)
         return -slopes[head] * away.to(dtype)
     if isinstance(bias, biases.Kerple):
-        r1, r2 = bias.r1[head].to(dtype), bias.r2[head].to(dtype)
+        r1, r2 = (torch.as_tensor(r[head], dtype=dtype) for r in (bias.r1, bias.r2))
         if bias.kind == "log":
             return -r1 * torch.log(1 + r2 * away)
         # The inner where keeps ln 0 out of the gradient.
