@@ -4,6 +4,7 @@
 from longattn import reference, ring, rope, sinks
 from longattn.attention import attention
 from longattn.biases import Alibi, Kerple, RelativeBias, Sandwich
+from longattn.blockwise import blockwise_feedforward
 from longattn.logn import LogN
 from longattn.masks import Band, Causal, Full, Groups, Prefix, Window
 from longattn.partials import merge_partials
@@ -33,6 +34,7 @@ __all__ = [
     "__version__",
     "apply_rotary",
     "attention",
+    "blockwise_feedforward",
     "dilated_attention",
     "lambda_attention",
     "lm_infinite_attention",
