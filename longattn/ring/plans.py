@@ -10,13 +10,14 @@ from typing import Optional
 import torch
 
 from longattn import checks
-from longattn.masks import Mask
+from longattn.masks import Mask, check_flag
 from longattn.ring import attention, collectives, communicator
+from longattn.ring.agreement import Agreement, call_with
 from longattn.ring.communicator import Communicator
 from longattn.ring.pieces import LAYOUTS, Geometry, pieces_of
 
 
-def plan(seq_len: int, group=None, layout: str = "zigzag", *, cu_seqlens=None) -> Plan:
+def plan(seq_len: int, group=None, layout: str = "zigzag", *, cu_seqlens=None, check=True) -> Plan:
     """How a sequence of `seq_len` positions is split over the ranks of a group.
 
     Args:
@@ -30,6 +31,9 @@ def plan(seq_len: int, group=None, layout: str = "zigzag", *, cu_seqlens=None) -
         cu_seqlens: [documents + 1] integers, a list or a tensor (one on a GPU is read back here):
             documents packed one after the other, which may lie across ranks. Each has positions,
             sinks and groups of its own and sees itself alone.
+        check: the first call of each method compares the arguments of all ranks, which waits for
+            them once; ranks that disagree are named in an error on every rank. False: they are
+            taken to agree.
 
     Raises:
         TypeError, ValueError: with the value and what is accepted; without a process group too.
@@ -41,8 +45,10 @@ def plan(seq_len: int, group=None, layout: str = "zigzag", *, cu_seqlens=None) -
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {list(LAYOUTS)}, got {layout!r}")
     borders = () if cu_seqlens is None else _borders(cu_seqlens, int(seq_len))
+    check_flag("check", check)
     ranks = communicator.choose(group)
-    return Plan(Geometry(int(seq_len), ranks.world_size, layout, borders), ranks)
+    geometry = Geometry(int(seq_len), ranks.world_size, layout, borders)
+    return Plan(geometry, ranks, Agreement(ranks, check))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,6 +58,7 @@ class Plan:
 
     geometry: Geometry
     communicator: Communicator
+    agreement: Agreement
 
     @property
     def seq_len(self) -> int:
@@ -154,22 +161,33 @@ class Plan:
         Raises:
             As `longattn.attention`. ValueError too for Groups that the striped layout cannot say in
             rows: sizes must be multiples of world_size, shifts of all heads congruent modulo it.
-            RuntimeError that names the rank if another one does not answer.
+            ValueError on every rank if their first calls differ, and RuntimeError if a rank does
+            not answer: both name it.
         """
         if unsupported:
             checks.reject_unknown("plan.attention", unsupported)
-        return attention.attention(
-            self.geometry,
-            self.communicator,
-            *(q, k, v, mask),
+        shared = dict(
             bias=bias,
             softmax_scale=softmax_scale,
             softcap=softcap,
             sink_logits=sink_logits,
-            return_lse=return_lse,
-            deterministic=deterministic,
             backend=backend,
         )
+        self._agree("plan.attention", q, k, v, mask=mask, **shared)
+        return attention.attention(
+            self.geometry,
+            self.communicator,
+            *(q, k, v, mask),
+            return_lse=return_lse,
+            deterministic=deterministic,
+            **shared,
+        )
+
+    @torch.compiler.disable
+    def _agree(self, function: str, q, k, v, **shared) -> None:
+        tensors = zip(*(self.communicator.split(x) for x in (q, k, v)))
+        calls = [call_with(*one, plan=self.geometry, **shared) for one in tensors]
+        self.agreement.check(function, calls)
 
     def _positions(self, rank: int, device) -> torch.Tensor:
         pieces = [

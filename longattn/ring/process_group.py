@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
 from longattn.ring.communicator import Communicator, Traffic
+from longattn.ring.failures import blamed
 
 
 class ProcessGroup(Communicator):
@@ -46,26 +47,19 @@ class ProcessGroup(Communicator):
         tensors = [message.tensor for message in (*sends, *receives)]
         if tensors[0].device.type == "cuda":
             return self._on_side_stream(operations, tensors)
-        works = self._start(operations, peers)
+        with self._blamed(peers):
+            works = dist.batch_isend_irecv(operations)
 
         def wait():
-            try:
+            with self._blamed(peers):
                 for work in works:
                     work.wait()
-            except RuntimeError as error:
-                raise self._broken(peers, error) from error
             tensors.clear()  # they had to live until here
 
         return wait
 
     def _operation(self, kind, message):
         return dist.P2POp(kind, message.tensor, self._global_rank(message.peer), self.group)
-
-    def _start(self, operations, peers):
-        try:
-            return dist.batch_isend_irecv(operations)
-        except RuntimeError as error:
-            raise self._broken(peers, error) from error
 
     def _on_side_stream(self, operations, tensors):
         """Transfers wait for the work that is queued now, and only `wait` makes later work wait
@@ -88,25 +82,26 @@ class ProcessGroup(Communicator):
     def all_gather(self, tensors):
         mine = tensors[0].contiguous()
         everyones = [torch.empty_like(mine) for _ in range(self.world_size)]
-        dist.all_gather(everyones, mine, group=self.group)
+        with blamed(self.group, "gather tensors from all ranks"):
+            dist.all_gather(everyones, mine, group=self.group)
         return everyones
 
     def all_reduce(self, tensors, operation="sum"):
         result = tensors[0].clone(memory_format=torch.contiguous_format)
         kind = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}[operation]
-        dist.all_reduce(result, op=kind, group=self.group)
+        with blamed(self.group, "reduce tensors over all ranks"):
+            dist.all_reduce(result, op=kind, group=self.group)
         return [result]
 
     def gather_objects(self, values):
         everyones = [None] * self.world_size
-        dist.all_gather_object(everyones, values[0], group=self.group)
+        with blamed(self.group, "compare its call with those of all ranks"):
+            dist.all_gather_object(everyones, values[0], group=self.group)
         return everyones
 
     def _global_rank(self, rank: int) -> int:
         return dist.get_global_rank(self.group, rank)
 
-    def _broken(self, peers, error) -> RuntimeError:
+    def _blamed(self, peers):
         names = " and ".join(f"rank {peer}" for peer in peers)
-        return RuntimeError(
-            f"rank {self.rank} of the ring could not exchange keys and values with {names}: {error}"
-        )
+        return blamed(self.group, f"exchange keys and values with {names}")

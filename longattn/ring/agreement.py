@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Do all ranks make the same call? Asked at first calls: ranks that do not would wait for each
+other until the group's timeout, or exchange numbers that mean different things."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import torch
+
+from longattn.ring.communicator import Communicator
+
+
+class Agreement:
+    """One for each plan. Ranks agree about when to ask because they count calls alike: the first
+    one of each function is compared, none if `enabled` is False."""
+
+    def __init__(self, ranks: Communicator, enabled: bool = True):
+        self._ranks, self._enabled, self._asked = ranks, enabled, set()
+
+    def check(self, function: str, calls: list) -> None:
+        """calls: for each rank of this process, the arguments that all ranks must have in common,
+        by name; tensors that may differ in length pass through `Rows`.
+
+        Raises:
+            ValueError: on every rank, with the names of the ranks that differ and their values.
+        """
+        if not self._enabled or function in self._asked or self._ranks.world_size == 1:
+            return
+        self._asked.add(function)
+        compare(self._ranks, function, calls)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """A tensor each rank has its own number of rows of."""
+
+    tensor: torch.Tensor
+    dim: int = 1
+
+
+def call_with(q, k, v, **shared) -> dict:
+    """What ranks must have in common of a call with these tensors."""
+    tensors = {"q": q, "k": k, "v": v}
+    device = q.device.type if isinstance(q, torch.Tensor) else "cpu"
+    return {
+        **{name: Rows(tensor) for name, tensor in tensors.items()},
+        **shared,
+        "autocast": torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
+        # Whoever goes backward waits for all others to do so.
+        "requires_grad": torch.is_grad_enabled()
+        and any(getattr(tensor, "requires_grad", False) for tensor in tensors.values()),
+    }
+
+
+def compare(ranks: Communicator, function: str, calls: list) -> None:
+    """Agreement.check, asked now."""
+    mine = [{"the call": function, **{n: describe(v) for n, v in call.items()}} for call in calls]
+    everyones = ranks.gather_objects(mine)
+    names = ["the call"]
+    if len({call["the call"] for call in everyones}) == 1:
+        names = list(dict.fromkeys(name for call in everyones for name in call))
+    differences = [
+        difference
+        for name in names
+        if (difference := _difference(name, [call.get(name, "left out") for call in everyones]))
+    ]
+    if differences:
+        raise ValueError(f"ranks disagree in {function}: {'; '.join(differences)}")
+
+
+def describe(value) -> str:
+    """What must be the same, in words that are the same wherever the value is."""
+    if isinstance(value, Rows):
+        if not isinstance(value.tensor, torch.Tensor) or value.tensor.dim() <= value.dim:
+            return describe(value.tensor)
+        shape = [str(length) for length in value.tensor.shape]
+        shape[value.dim] = "any"
+        return f"[{', '.join(shape)}] {value.tensor.dtype}"
+    if isinstance(value, torch.Tensor):
+        return f"{list(value.shape)} {value.dtype}"
+    if dataclasses.is_dataclass(value):
+        fields = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
+        return f"{type(value).__name__}({', '.join(f'{n}={describe(v)}' for n, v in fields)})"
+    return repr(value)
+
+
+def _difference(name: str, values: list):
+    """None, or which ranks have what; those that most ranks have come first."""
+    counts = Counter(values)
+    if len(counts) == 1:
+        return None
+    groups = [
+        f"{value} on {_listed([rank for rank, other in enumerate(values) if other == value])}"
+        for value, _ in counts.most_common()
+    ]
+    return f"{name} is {' but '.join(groups)}"
+
+
+def _listed(ranks: list) -> str:
+    if len(ranks) == 1:
+        return f"rank {ranks[0]}"
+    return f"ranks {', '.join(map(str, ranks[:-1]))} and {ranks[-1]}"

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which rank is to blame when a transfer fails.
+
+A rank that dies takes its connections with it, and ranks that wait for the ranks that waited for it
+fail in turn; one that is late closes all connections by the timeout. So each rank that fails says so
+in the group's store, and those that lost their connection without a word are to blame."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import torch
+import torch.distributed as dist
+from torch.distributed.distributed_c10d import _get_process_group_store
+
+PATIENCE = 2.0  # seconds in which ranks that fail for the same reason say so
+
+
+@contextlib.contextmanager
+def blamed(group, doing: str):
+    """Turns the backend's RuntimeError into one whose sentence names the ranks that do not answer.
+    doing: what failed, as in "rank 0 could not <doing>"."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RuntimeError(_sentence(group, doing, error)) from error
+
+
+def _sentence(group, doing: str, error) -> str:
+    me = dist.get_rank(group)
+    silent = _silent(group, me)
+    if silent is None:
+        blame = f"the {dist.get_backend(group)} backend does not tell which rank failed"
+    elif silent:
+        names = " and ".join(f"rank {rank}" for rank in silent)
+        blame = f"no answer from {names}, which stopped or did not get here in time"
+    else:
+        blame = (
+            "all others say that they failed too, so that they waited for this rank, which came "
+            "late, or for each other: every rank has to make the same calls"
+        )
+    return f"rank {me} could not {doing}: {blame} ({error})"
+
+
+def _silent(group, me: int):
+    """Ranks whose connections are broken and who have not said that they failed themselves."""
+    if dist.get_backend(group) != "gloo":
+        return None
+    lost = [r for r in range(dist.get_world_size(group)) if r != me and not _reachable(group, r)]
+    try:
+        store = _get_process_group_store(group)
+        store.set(f"longattn/failed/{me}", "")
+        last = time.monotonic() + PATIENCE
+        while time.monotonic() < last:
+            said = [store.check([f"longattn/failed/{rank}"]) for rank in lost]
+            if all(said):
+                break
+            time.sleep(0.05)
+        return [rank for rank, failed in zip(lost, said) if not failed]
+    except RuntimeError:  # the store may live in the process that died
+        return lost
+
+
+def _reachable(group, rank: int) -> bool:
+    """gloo refuses at once to send where the connection is broken; what is sent is never read: after
+    a failure the group is of no more use."""
+    try:
+        dist.isend(torch.zeros(1), dist.get_global_rank(group, rank), group=group)
+    except RuntimeError:
+        return False
+    return True

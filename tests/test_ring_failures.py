@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A rank that stops, is late, or makes another call: the others get a sentence that names it."""
+
+import datetime
+import os
+import re
+import signal
+import time
+
+import pytest
+import torch
+import torch.distributed as dist
+
+import longattn
+import processes
+from longattn import Causal, Window
+from longattn.ring import VirtualRing, failures
+from longattn.ring.agreement import Agreement, Rows, compare, describe
+from longattn.ring.communicator import Message
+from longattn.ring.process_group import ProcessGroup
+
+TIMEOUT = 2.0  # seconds of the groups in which something goes wrong
+LATE = 2
+PATIENCE = 1.0  # less than failures.PATIENCE: tests should not take long
+
+
+def pass_around(ranks: ProcessGroup) -> None:
+    """All hops of a ring."""
+    rank, world = ranks.rank, ranks.world_size
+    block = torch.full((5,), float(rank))
+    for _ in range(world - 1):
+        arrived = torch.empty(5)
+        send = Message(block, (rank + 1) % world)
+        ranks.exchange(rank, [send], [Message(arrived, (rank - 1) % world)])()
+        block = arrived
+
+
+CALLS = {
+    "exchange": pass_around,
+    "all_gather": lambda ranks: ranks.all_gather([torch.ones(3)]),
+    "all_reduce": lambda ranks: ranks.all_reduce([torch.ones(3)], "max"),
+    "gather_objects": lambda ranks: ranks.gather_objects([{"a": 1}]),
+}
+
+
+def try_to(call, ranks) -> tuple:
+    """(message of the RuntimeError or None, seconds)"""
+    failures.PATIENCE = PATIENCE  # in a rank's own process
+    start = time.monotonic()
+    try:
+        call(ranks)
+    except RuntimeError as error:
+        return str(error), time.monotonic() - start
+    return None, time.monotonic() - start
+
+
+def own_groups(names) -> dict:
+    """A group for each case: one that has failed is of no more use."""
+    return {
+        name: ProcessGroup(dist.new_group(timeout=datetime.timedelta(seconds=TIMEOUT)))
+        for name in names
+    }
+
+
+def late_rank(rank, names):
+    outcomes = {}
+    for name, ranks in own_groups(names).items():
+        pass_around(ranks)
+        dist.barrier()
+        if rank == LATE:
+            time.sleep(TIMEOUT + 1.5 * PATIENCE)
+        outcomes[name] = try_to(CALLS[name], ranks)
+    dist.barrier()
+    return outcomes
+
+
+def slow_rank(rank):
+    [ranks] = own_groups(["slow"]).values()
+    if rank == LATE:
+        time.sleep(1.0)
+    return try_to(pass_around, ranks)[0]
+
+
+def rank_that_dies(rank, name):
+    [ranks] = own_groups([name]).values()
+    pass_around(ranks)
+    if rank == LATE:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return try_to(CALLS[name], ranks)
+
+
+@pytest.mark.parametrize("name", ["exchange", "all_reduce", "gather_objects"])
+def test_a_rank_that_dies_is_named_by_all_others(tmp_path, name):
+    outcomes = processes.run(4, rank_that_dies, tmp_path, name, killed=[LATE])
+    for rank, outcome in enumerate(outcomes):
+        if rank == LATE:
+            continue
+        message, seconds = outcome
+        assert re.match(rf"rank {rank} could not .*: no answer from rank {LATE}, which", message)
+        assert seconds < TIMEOUT + 5.0
+
+
+def test_a_rank_that_is_late_is_named_by_all_others(tmp_path):
+    names = ["exchange", "all_reduce"]
+    outcomes = processes.run(3, late_rank, tmp_path, names)
+    for name in names:
+        for rank in range(3):
+            message, seconds = outcomes[rank][name]
+            if rank == LATE:
+                assert "waited for this rank, which came late" in message
+            else:
+                assert f"no answer from rank {LATE}, which stopped or did not get here" in message
+                assert TIMEOUT - 0.5 < seconds < TIMEOUT + 5.0
+
+
+def test_a_rank_that_is_slow_is_waited_for(tmp_path):
+    assert processes.run(3, slow_rank, tmp_path) == [None, None, None]
+
+
+def calls_of(rank) -> dict:
+    """name -> (arguments of this rank's call, what every rank should be told)"""
+    q = torch.zeros(1, 4 + rank, 2, 16)
+    other = rank == 1
+    return {
+        "the same": (dict(q=Rows(q), mask=Causal(), softcap=None), None),
+        "mask": (
+            dict(q=Rows(q), mask=Window(4 if other else 8)),
+            "mask is Window(size=8, sink_tokens=0) on ranks 0 and 2 but "
+            "Window(size=4, sink_tokens=0) on rank 1",
+        ),
+        "dtype": (
+            dict(q=Rows(q.half() if other else q)),
+            "q is [1, any, 2, 16] torch.float32 on ranks 0 and 2 but "
+            "[1, any, 2, 16] torch.float16 on rank 1",
+        ),
+        "heads": (
+            dict(q=Rows(q.expand(1, -1, 2, 16)[:, :, : 2 - other])),
+            "q is [1, any, 2, 16] torch.float32 on ranks 0 and 2 but "
+            "[1, any, 1, 16] torch.float32 on rank 1",
+        ),
+        "bias": (
+            dict(bias=longattn.Alibi() if other else None),
+            "bias is None on ranks 0 and 2 but Alibi(slopes=None, distance_ceiling=None, "
+            "window=None) on rank 1",
+        ),
+        "each another": (
+            dict(seq_len=10 + rank),
+            "seq_len is 10 on rank 0 but 11 on rank 1 but 12 on rank 2",
+        ),
+        "two differences": (
+            dict(a=other, b=rank == 2),
+            "a is False on ranks 0 and 2 but True on rank 1; "
+            "b is False on ranks 0 and 1 but True on rank 2",
+        ),
+        "a keyword": (
+            dict(a=1, b=2) if other else dict(a=1),
+            "b is left out on ranks 0 and 2 but 2 on rank 1",
+        ),
+    }
+
+
+def mismatched_ranks(rank):
+    ranks = ProcessGroup()
+    told = {}
+    for name, (arguments, _) in calls_of(rank).items():
+        try:
+            compare(ranks, "attention", [arguments])
+            told[name] = None
+        except ValueError as error:
+            told[name] = str(error)
+    try:
+        compare(ranks, "decode" if rank == 1 else "attention", [dict(a=rank)])
+    except ValueError as error:
+        told["function"] = str(error)
+    pass_around(ranks)  # the group has come to no harm
+    return told
+
+
+def test_ranks_that_make_other_calls_are_named_on_every_rank(tmp_path):
+    everyones = processes.run(3, mismatched_ranks, tmp_path)
+    for told in everyones:
+        for name, (_, difference) in calls_of(0).items():
+            expected = difference and f"ranks disagree in attention: {difference}"
+            assert told[name] == expected, name
+    differences = "the call is attention on ranks 0 and 2 but decode on rank 1"
+    for rank, told in enumerate(everyones):
+        function = "decode" if rank == 1 else "attention"
+        assert told["function"] == f"ranks disagree in {function}: {differences}"
+
+
+PLAN_CALLS = {  # what rank 1 does otherwise, and what every rank is told
+    "mask": "mask is Causal() on ranks 0 and 2 but Full() on rank 1",
+    "dtype": "[1, any, 2, 16] torch.float32 on ranks 0 and 2 but [1, any, 2, 16] torch.float64 on",
+    "heads": "k is [1, any, 2, 16] torch.float32 on ranks 0 and 2 but [1, any, 1, 16] torch.float32",
+    "layout": "layout='zigzag', borders=()) on ranks 0 and 2 but Geometry(seq_len=20, world_size=3, "
+    "layout='striped', borders=()) on rank 1",
+    "softcap": "softcap is None on ranks 0 and 2 but 5.0 on rank 1",
+    "requires_grad": "requires_grad is False on ranks 0 and 2 but True on rank 1",
+    "no tensor": "v is [1, any, 2, 16] torch.float32 on ranks 0 and 2 but 7 on rank 1",
+}
+
+
+def mismatched_attention(rank):
+    told = {}
+    for name in PLAN_CALLS:
+        other = name if rank == 1 else None
+        plan = longattn.ring.plan(20, layout="striped" if other == "layout" else "zigzag")
+        q, k, v = torch.randn(3, 1, plan.lengths[rank], 2, 16)
+        if other == "dtype":
+            q, k, v = q.double(), k.double(), v.double()
+        if other == "heads":
+            k, v = k[:, :, :1], v[:, :, :1]
+        v = 7 if other == "no tensor" else v.requires_grad_(other == "requires_grad")
+        mask = longattn.Full() if other == "mask" else Causal()
+        try:
+            plan.attention(q, k, v, mask, softcap=5.0 if other == "softcap" else None)
+        except ValueError as error:
+            told[name] = str(error)
+    return told
+
+
+def test_attention_names_the_rank_that_differs(tmp_path):
+    for told in processes.run(3, mismatched_attention, tmp_path):
+        for name, difference in PLAN_CALLS.items():
+            assert "ranks disagree in plan.attention: " in told[name]
+            assert difference in told[name]
+
+
+def test_the_comparison_can_be_switched_off():
+    asked = []
+
+    class Spy(VirtualRing):
+        def gather_objects(self, values):
+            asked.append(len(values))
+            return super().gather_objects(values)
+
+    q, k, v = torch.randn(3, 1, 20, 2, 16)
+    for check, expected in ((False, []), (True, [2])):
+        plan = longattn.ring.plan(20, Spy(2), check=check)
+        for _ in range(3):
+            plan.attention(*(plan.shard(x) for x in (q, k, v)), Causal())
+        assert asked == expected
+    with pytest.raises(TypeError, match="check must be True or False, got 1"):
+        longattn.ring.plan(20, Spy(2), check=1)
+
+
+def test_only_the_first_call_of_a_function_is_compared():
+    ring = VirtualRing(2)
+    same, other = [dict(a=1), dict(a=1)], [dict(a=1), dict(a=2)]
+    agreement = Agreement(ring)
+    with pytest.raises(ValueError, match="a is 1 on rank 0 but 2 on rank 1"):
+        agreement.check("attention", other)
+    agreement = Agreement(ring)
+    agreement.check("attention", same)
+    agreement.check("attention", other)
+    with pytest.raises(ValueError, match="ranks disagree in decode"):
+        agreement.check("decode", other)
+    Agreement(ring, enabled=False).check("attention", other)
+
+
+def test_descriptions_hold_what_has_to_agree_and_no_more():
+    x = torch.zeros(2, 3, dtype=torch.bfloat16)
+    assert describe(x) == "[2, 3] torch.bfloat16"
+    assert describe(Rows(x, dim=0)) == "[any, 3] torch.bfloat16"
+    first, second = (longattn.Alibi(torch.full((4,), value)) for value in (1.0, 2.0))
+    assert describe(first) == describe(second)
+    assert "[4] torch.float32" in describe(first)
+    assert describe(Window(3) & Causal()).startswith("Intersection(first=Window(size=3, ")
