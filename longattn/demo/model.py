@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from longattn.blockwise import blockwise_feedforward
+
 START = 256  # the token that opens every context; bytes are 0..255
 VOCABULARY = 257
 WIDTH, HEADS, LAYERS = 128, 4, 3
@@ -19,9 +21,13 @@ Attends = Union[Attend, Sequence[Attend]]  # one for all layers, or one for each
 
 
 class Block(nn.Module):
-    def __init__(self, width: int, heads: int):
+    """chunk_size: None, or how many positions are in what is computed position by position: norms,
+    projections and the feed-forward. The backward pass then repeats it, and of a layer as long as
+    the sequence there are only x, q, k, v, the attention's out and the sum of x and that."""
+
+    def __init__(self, width: int, heads: int, chunk_size: int | None = None):
         super().__init__()
-        self.heads = heads
+        self.heads, self.chunk_size = heads, chunk_size
         self.attention_norm = nn.LayerNorm(width)
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
         self.to_out = nn.Linear(width, width, bias=False)
@@ -31,17 +37,28 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor, attend: Attend) -> torch.Tensor:
         batch, length, width = x.shape
-        qkv = self.to_qkv(self.attention_norm(x))
+        qkv = self._pointwise(nn.Sequential(self.attention_norm, self.to_qkv), x)
         q, k, v = qkv.view(batch, length, 3, self.heads, width // self.heads).unbind(dim=2)
         x = x + self.to_out(attend(q, k, v).reshape(batch, length, width))
-        return x + self.feedforward(x)
+        return x + self._pointwise(self.feedforward, x)
+
+    def _pointwise(self, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        if self.chunk_size is None:
+            return module(x)
+        return blockwise_feedforward(module, x, self.chunk_size)
 
 
 class Decoder(nn.Module):
-    def __init__(self, width: int = WIDTH, heads: int = HEADS, layers: int = LAYERS):
+    def __init__(
+        self,
+        width: int = WIDTH,
+        heads: int = HEADS,
+        layers: int = LAYERS,
+        chunk_size: int | None = None,
+    ):
         super().__init__()
         self.embedding = nn.Embedding(VOCABULARY, width)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, chunk_size) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 256, bias=False)  # it never has to predict START
         nn.init.normal_(self.embedding.weight, std=0.02)
