@@ -46,10 +46,11 @@ def attention(
             required; its default is refused with the names of the masks.
         bias: Alibi, Kerple, Sandwich or RelativeBias: added to the scaled (and capped) scores.
         softcap: scores become softcap * tanh(score / softcap) before the bias (Gemma 2,
-            arXiv 2408.00118); in [1e-4, 1e4].
+            arXiv 2408.00118); in [1e-4, 1e8].
         sink_logits: [q_heads], floating point: one more key in each head's softmax, with this logit
             and a value of 0 (gpt-oss, arXiv 2508.10925). lse covers it. A query that sees no key
-            then has out 0 and lse sink_logits[head].
+            then has out 0 and lse sink_logits[head]. -inf: no sink in this head; +inf and NaN are
+            refused on the CPU, and give NaN on a GPU, where values are not read.
         softmax_scale: None means head_dim ** -0.5.
         q_start: global position of the first query. None aligns the last query with the last key
             (bottom right, as FlashAttention; torch's scaled_dot_product_attention aligns its

@@ -13,6 +13,8 @@ SAID_BY_THE_MASK = {
     "window_size": "the mask says it: longattn.Band.from_flash(window_size, causal), or "
     "longattn.Window(size) for the last `size` keys",
     "sliding_window": "the mask says it: longattn.Window.from_hf(sliding_window)",
+    "block_mask": "the mask is one of longattn.Full, Causal, Window, Band, Groups, Prefix, or "
+    "several joined with &",
 }
 SAID_OTHERWISE = {
     "scale": "it is called softmax_scale here",
@@ -21,10 +23,22 @@ SAID_OTHERWISE = {
     "max_seqlen": "cu_seqlens_q and cu_seqlens_k tell the lengths; leave it out",
     "max_seqlen_q": "cu_seqlens_q tells the lengths; leave it out",
     "max_seqlen_k": "cu_seqlens_k tells the lengths; leave it out",
-    "alibi_slopes": "give bias=longattn.Alibi(alibi_slopes)",
+    "alibi_slopes": "give bias=longattn.Alibi(alibi_slopes), one slope a head",
     "rope": "q and k come rotated here: longattn.apply_rotary(q, k, rope) rotates them",
-    "distance_ceiling": "longattn.lm_infinite_attention takes it, with a rope; for ALiBi it is part "
-    "of the bias: longattn.Alibi(distance_ceiling=..., window=...)",
+    "distance_ceiling": "longattn.lm_infinite_attention takes it, with a rope; for ALiBi it is "
+    "part of the bias: longattn.Alibi(distance_ceiling=..., window=...)",
+    "limit_distance": "it is called distance_ceiling in longattn.lm_infinite_attention",
+    "s_aux": "it is called sink_logits here, with the same numbers",
+    "sinks": "it is called sink_logits here, with the same numbers",
+    "learnable_sink": "it is called sink_logits here, with the same numbers",
+    "logits_soft_cap": "it is called softcap here; leave it out for none, where others say 0",
+    "logit_softcapping": "it is called softcap here; leave it out for none, where others say 0",
+    "attn_logit_softcapping": "it is called softcap here",
+    "slopes": "give bias=longattn.Alibi(slopes)",
+    "position_bias": "give bias=longattn.RelativeBias(table), a number for each head and distance, "
+    "or RelativeBias.from_t5(buckets)",
+    "score_mod": "scores are changed by bias, softcap and sink_logits; a bias is longattn.Alibi, "
+    "Kerple, Sandwich or RelativeBias",
     "key_padding_mask": "padding is left out by packing the sequences: give cu_seqlens_q and "
     "cu_seqlens_k",
 }

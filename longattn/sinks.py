@@ -3,23 +3,29 @@
 
 `attention(..., sink_logits=s)` adds to each head one key of value 0 whose score, after scaling, is
 s_h in natural units. That is the convention of gpt-oss (arXiv 2508.10925; `sinks` in Hugging Face's
-model, whose column joins the scaled and masked scores) and of Miller's "softmax off by one" (s = 0).
+model and `s_aux` in its attention functions, a column that joins the scaled and masked scores) and
+of Miller's "softmax off by one" (s = 0). For other conventions there is a function below.
 """
 
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 
 from longattn import checks
 
 
-def from_null_keys(count: float, q_heads: int) -> torch.Tensor:
-    """`count` keys of score 0 and value 0, as in softmax_n: s = ln(count); 1 is off-by-one."""
-    if not count > 0:
-        raise ValueError(f"count must be greater than 0, got {count}")
-    return torch.full((q_heads,), math.log(count))
+def from_null_keys(count: float, q_heads: int, *, dtype=None, device=None) -> torch.Tensor:
+    """`count` keys of score 0 and value 0, as in softmax_n: s = ln(count); 1 is off-by-one.
+
+    [q_heads], of torch's default dtype and device where these are None."""
+    if not isinstance(count, Real) or isinstance(count, bool):
+        raise TypeError(f"count must be a number greater than 0, got {count!r}")
+    if not 0 < count < math.inf:
+        raise ValueError(f"count must be finite and greater than 0, got {count}")
+    return torch.full((q_heads,), math.log(count), dtype=dtype, device=device)
 
 
 def from_log2(logits: torch.Tensor) -> torch.Tensor:
@@ -58,13 +64,15 @@ def with_sinks(out, lse, sink_logits):
 def without_sinks(out, lse, sink_logits):
     """The inverse of with_sinks; rows that saw the sink alone become empty (0, -inf).
 
-    A row whose sink takes nearly all of the softmax loses digits: they are not in (out, lse).
+    A row whose sink takes nearly all of the softmax loses digits: lse does not hold them.
     """
     sinks = _column(out, lse, sink_logits)
     alone = lse <= sinks
-    share = torch.exp(torch.where(alone, -1.0, sinks - lse))  # of the sink; any number where alone
-    factor = torch.where(alone, 0.0, 1 / (1 - share))
-    return _scaled(out, factor), torch.where(alone, -math.inf, lse + torch.log1p(-share))
+    log_share = torch.where(alone, -1.0, sinks - lse)  # of the sink; any number where alone
+    rest = -torch.expm1(log_share)  # 1 - share, with the digits that a share near 1 leaves
+    log_rest = torch.where(log_share > -0.7, rest.log(), torch.log1p(-log_share.exp()))
+    factor = torch.where(alone, 0.0, 1 / rest)
+    return _scaled(out, factor), torch.where(alone, -math.inf, lse + log_rest)
 
 
 def _column(out, lse, sink_logits):
