@@ -34,8 +34,10 @@ def check_softcap(softcap) -> None:
         return
     if not isinstance(softcap, Real) or isinstance(softcap, bool):
         raise TypeError(f"softcap must be a number or None, got {softcap!r}")
-    low, high = SOFTCAPS  # comparisons: torch.compile may not know the number
-    if not low <= softcap <= high:
+    low, high = SOFTCAPS
+    # NumPy would compare in its own type; torch.compile may not know the number, but compares.
+    cap = softcap if isinstance(softcap, (int, float)) else float(softcap)
+    if not low <= cap <= high:
         raise ValueError(f"softcap must be in [{low}, {high}], got {softcap}")
 
 

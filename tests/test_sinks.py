@@ -57,6 +57,25 @@ def test_gradients_at_rows_that_see_nothing_are_not_nan():
         assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("gap", [1e-3, 1e-2, 0.1, 0.7, 2.0, 20.0, 80.0])
+def test_giving_a_sink_back_keeps_the_digits_that_are_there(gap):
+    """A sink's share near 1, and near 0: against the same numbers in float64."""
+    lse = torch.tensor([[[gap]]])
+    out, logits = torch.ones(1, 1, 1, 1), torch.zeros(1)
+    back, back_lse = sinks.without_sinks(out, lse, logits)
+    exact, exact_lse = sinks.without_sinks(*(t.double() for t in (out, lse, logits)))
+    torch.testing.assert_close(back.double(), exact, rtol=3e-7, atol=0)
+    torch.testing.assert_close(back_lse.double(), exact_lse, rtol=3e-7, atol=3e-7)
+    share = math.exp(-lse.item())
+    torch.testing.assert_close(exact.item(), 1 / (1 - share), rtol=1e-12, atol=0)
+
+
+def test_null_keys_where_they_are_wanted():
+    logits = sinks.from_null_keys(2.5, 3, dtype=torch.float64, device="cpu")
+    assert logits.dtype == torch.float64 and logits.tolist() == [math.log(2.5)] * 3
+    assert sinks.from_null_keys(1, 3, device="meta").device.type == "meta"
+
+
 def test_conventions_of_others():
     q, k, v = qkv()
     scale = 8**-0.5
@@ -86,6 +105,9 @@ def test_bad_input():
         sinks.with_sinks(out, lse.transpose(1, 2), torch.zeros(2))
     with pytest.raises(ValueError, match="greater than 0, got 0"):
         sinks.from_null_keys(0, 4)
+    for count, exception in ((math.inf, ValueError), (math.nan, ValueError), ("1", TypeError)):
+        with pytest.raises(exception, match=f"count must be .*greater than 0, got .*{count}"):
+            sinks.from_null_keys(count, 4)
     with pytest.raises(ValueError, match="softmax_scale of 0"):
         sinks.to_unscaled(torch.zeros(2), 0.0)
 

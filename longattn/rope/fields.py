@@ -25,7 +25,8 @@ def number(
         accepted = "a number"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be {accepted}, got {value!r}")
-    if not (at_least <= value <= at_most and value > above):  # NaN fails too
+    exact = value if isinstance(value, int) else float(value)  # NumPy would compare in its own type
+    if not (at_least <= exact <= at_most and exact > above):  # NaN fails too
         raise ValueError(f"{name} must be {accepted} and at most {at_most:g}, got {value!r}")
     return float(value)
 
