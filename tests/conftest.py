@@ -11,6 +11,7 @@ import torch
 import build_simt
 import gpu_session
 import guards
+import support_results
 from longattn import backends, native
 
 # Tests of bench/ import it. Last on the path, so that an installed longattn stays the one tested.
@@ -33,11 +34,13 @@ torch.set_num_threads(1)
 
 def pytest_addoption(parser):
     gpu_session.add_option(parser)
+    support_results.add_option(parser)
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: needs a GPU and a build with CUDA; elsewhere skipped")
     gpu_session.configure(config)
+    support_results.configure(config)
 
 
 def pytest_report_header(config):

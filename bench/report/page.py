@@ -5,18 +5,27 @@ from __future__ import annotations
 
 import pathlib
 
-from bench import end_to_end, small_call, tables
+from bench import end_to_end, small_call, support_matrix, tables
 from bench.report import lengths, pictures
+
+
+SUPPORT = (
+    "From the results of tests/test_support.py: each cell names the places where forward, and "
+    "gradients too but in the first column, were seen to agree with the reference in float64. "
+    "Emulated: the CUDA kernels, run on a CPU. no: it refuses, with a sentence. A blank: nobody "
+    "has looked."
+)
 
 
 def write(results: list, folder) -> pathlib.Path:
     """A page of these runs (name, result), one after the other; returns its path."""
-    folder = pathlib.Path(folder)
+    folder, matrix = pathlib.Path(folder), support_matrix.committed()
     folder.mkdir(parents=True, exist_ok=True)
     pictures.masks(folder / "masks.png")
     parts = ["# longattn: what was measured", _how()]
     for number, (name, result) in enumerate(results):
         parts += _run(name, result, folder, number)
+    parts += ["## What is supported where", SUPPORT, support_matrix.markdown(matrix)]
     parts += ["## The masks", "![masks](masks.png)"]
     page = folder / "report.md"
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
