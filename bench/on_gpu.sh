@@ -140,15 +140,17 @@ wait
 
 # ---- Tests: a session a file, since most of the time is spent in references on the CPU. But for
 # those that look at what waits, they wait for every launch, so that an error names its kernel.
-mapfile -t files < <(grep -l gpu_support.marks tests/test_gpu*.py)
+mapfile -t files < <(grep -lE '^(pytestmark|PLACES) = .*gpu_support.marks' tests/test_*.py)
 for file in "${files[@]}"; do
   name=$(basename "$file" .py)
   case $name in
     test_gpu_torch* | test_gpu_large | test_gpu_variants) blocking=0 ;;
     *) blocking=1 ;;
   esac
+  keep=
+  [ "$name" = test_support ] && keep="--support-json $(printf %q "$out/support_gpu.json")"
   CUDA_LAUNCH_BLOCKING=$blocking part "$name" "$limit_tests" "session_$name.log" \
-    bash -c "tests $file -k 'not emulator'" &
+    bash -c "tests $file -k 'not emulator' $keep" &
 done
 CUDA_LAUNCH_BLOCKING=1 part "test_gpu: the emulator agrees" "$limit_tests" tests_emulator.log \
   bash -c "tests tests/test_gpu.py -k emulator" &

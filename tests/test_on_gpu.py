@@ -25,7 +25,7 @@ STAND_INS = {
 }  # fmt: skip
 MARKED = [
     path.stem for path in sorted((ROOT / "tests").glob("test_*.py"))
-    if re.search("^pytestmark = gpu_support.marks", path.read_text(), re.MULTILINE)
+    if re.search(r"^(pytestmark|PLACES) = .*gpu_support.marks", path.read_text(), re.MULTILINE)
 ]  # fmt: skip
 SESSIONS = [*MARKED, "test_gpu: the emulator agrees"]
 PARTS = [
@@ -80,7 +80,10 @@ def test_everything_is_done_in_order(run):
 
 def test_every_test_on_a_gpu_is_run_once(run):
     _, _, calls = run()
-    assert len(MARKED) >= 8 and all(name.startswith("test_gpu") for name in MARKED)
+    others = [name for name in MARKED if not name.startswith("test_gpu")]
+    assert len(MARKED) >= 9 and others == ["test_support"]
+    [matrix] = [call for call in calls if "tests/test_support.py" in call]
+    assert matrix.endswith(f"--support-json {run.out}/support_gpu.json")
     for name in MARKED:
         sessions = [call for call in calls if f"tests/{name}.py" in call]
         chosen = sorted(re.search("-k (.*emulator)", call)[1] for call in sessions)
