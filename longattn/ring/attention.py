@@ -7,6 +7,7 @@ import torch
 
 from longattn import backends, checks, score_arguments
 from longattn.attention import default_scale, head_rules
+from longattn.ring import loop
 from longattn.ring.autograd import Call, attend
 from longattn.ring.communicator import Communicator
 from longattn.ring.pieces import Geometry
@@ -49,6 +50,7 @@ def attention(
     )
     call = Call(
         communicator,
+        loop,
         [route(geometry, rules, rank) for rank in communicator.ranks],
         backend,
         default_scale(q[0], softmax_scale),

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from longattn import transforms
 from longattn.backends import Backend
 from longattn.engine import scores_of, sinks_of
-from longattn.ring import communicator, loop
+from longattn.ring import communicator
 from longattn.ring.communicator import Communicator
 from longattn.ring.rank import Rank
 
@@ -19,6 +19,7 @@ class Call(NamedTuple):
     """What all ranks of a call share, tensors apart."""
 
     communicator: Communicator
+    program: Any  # what a rank does: forward and backward of loop.py, or of dilated.py
     routes: list  # one for each rank of this process
     backend: Backend
     softmax_scale: float
@@ -45,7 +46,8 @@ def attend(call: Call, q: list, k: list, v: list, bias, sink_logits) -> tuple:
 
 
 def _forward(call: Call, tensors) -> tuple:
-    results = communicator.run([loop.forward(rank) for rank in call.ranks(*_grouped(call, tensors))])
+    ranks = call.ranks(*_grouped(call, tensors))
+    results = communicator.run([call.program.forward(rank) for rank in ranks])
     return tuple(zip(*results))
 
 
@@ -79,7 +81,7 @@ class _RingAttention(torch.autograd.Function):
         ranks = call.ranks(q, k, v, bias, sink_logits)
         gradients = communicator.run(
             [
-                loop.backward(*one, wants_bias=wants_bias, wants_sinks=wants_sinks)
+                call.program.backward(*one, wants_bias=wants_bias, wants_sinks=wants_sinks)
                 for one in zip(ranks, douts, incoming[count:], outs, lses)
             ]
         )

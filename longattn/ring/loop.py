@@ -12,44 +12,27 @@ Both passes are generators; communicator.py says why."""
 from __future__ import annotations
 
 from itertools import zip_longest
-from typing import NamedTuple, Optional
 
 import torch
 
-from longattn.partial_engine import (
-    accumulator_dtype,
-    gradient_of_sinks,
-    lse_shape,
-    whole_softmax,
-)
-from longattn.ring.rank import Rank
+from longattn import native
+from longattn.native import Layout
+from longattn.partial_engine import gradient_of_sinks, whole_softmax
+from longattn.ring import row_biases
+from longattn.ring.rank import Gradients, Incoming, Rank, zeros_like
+from longattn.ring.route import Meeting
 from longattn.ring.transfers import pass_gradients, pass_on
-
-
-class Gradients(NamedTuple):
-    """Accumulator dtype."""
-
-    q: torch.Tensor
-    k: torch.Tensor
-    v: torch.Tensor
-    bias: Optional[torch.Tensor]
-    sink_logits: Optional[torch.Tensor]
 
 
 def forward(me: Rank):
     """-> (out in q's dtype, lse in the accumulator's)."""
-    dtype = accumulator_dtype(me.q.dtype)
-    out = me.q.new_zeros((*me.q.shape[:-1], me.v.shape[-1]), dtype=dtype)
-    lse = me.q.new_full(lse_shape(me.q), float("-inf"), dtype=dtype)
-    if me.sink_logits is not None:  # a partial with one key of value 0
-        lse.copy_(me.sink_logits[:, None].expand_as(lse))
+    out, lse = me.empty_result()
     block = [me.k, me.v]
     for hop, after in _with_next(me.route):
         next_block, wait = pass_on(me, block, hop, after)
         for meeting in hop.meetings:
             rows = slice(*meeting.q_rows)
-            problem = me.problem(meeting, block)
-            me.backend.engine.forward(*problem, out[:, rows], lse[:, :, rows], merge=True)
+            me.run_forward(*_problem(me, meeting, block), out[:, rows], lse[:, :, rows])
         yield
         wait()
         block = next_block
@@ -60,21 +43,23 @@ def backward(me: Rank, dout, dlse, out, lse, *, wants_bias: bool, wants_sinks: b
     """`out` and `lse`: what forward returned. -> Gradients."""
     whole = whole_softmax(dout, dlse, out, lse, me.q.dtype, me.backend)
     delta = whole.delta(me.backend.engine)
-    dq, dk, dv = _zeros([me.q, me.k, me.v])
+    dq, dk, dv = zeros_like([me.q, me.k, me.v])
     dbias = torch.zeros_like(me.scores.bias) if wants_bias else None
     block, gradients = [me.k, me.v], [dk, dv]
     on_the_way = None
     for number, (hop, after) in enumerate(_with_next(me.route)):
         next_block, wait = pass_on(me, block, hop, after)
         if number > 0:
-            gradients = _zeros(block)
+            gradients = zeros_like(block)
         for meeting in hop.meetings:
             rows, keys = slice(*meeting.q_rows), slice(*meeting.k_rows)
-            of_queries = (whole.dout[:, rows], whole.lse[:, :, rows], delta[:, :, rows])
+            incoming = Incoming(whole.dout[:, rows], whole.lse[:, :, rows], delta[:, :, rows])
             into = (dq[:, rows], *(gradient[:, keys] for gradient in gradients))
-            sums = _backward_of(me, meeting, block, of_queries, into, wants_bias)
+            sums = me.run_backward(*_problem(me, meeting, block), incoming, into, wants_bias)
             if wants_bias:
-                dbias += me.gradient_of_bias(meeting, sums)
+                dbias += row_biases.gradient_of_values(
+                    sums, me.scores, meeting.step, meeting.offset.remainder
+                )
         yield
         wait()
         block = next_block
@@ -89,24 +74,16 @@ def backward(me: Rank, dout, dlse, out, lse, *, wants_bias: bool, wants_sinks: b
     return Gradients(dq, dk, dv, dbias, dsinks)
 
 
-def _backward_of(me: Rank, meeting, block, of_queries, into, wants_bias: bool):
-    """Adds to the gradients `into`. -> sums by distance for the gradient of the bias, or None."""
-    engine = me.backend.engine
-    problem = me.problem(meeting, block)
-    layout = problem[3]
-    workspace_size, shares = engine.backward_sizes(*problem)
-    sums = me.empty_bias_gradient(layout, shares) if wants_bias else None
-    workspace = into[0].new_empty(workspace_size)
-    engine.backward(*problem, *of_queries, *into, workspace, sums)
-    return sums
+def _problem(me: Rank, meeting: Meeting, block) -> tuple:
+    """What the engine is asked at a meeting."""
+    q = me.q[:, slice(*meeting.q_rows)]
+    k, v = (x[:, slice(*meeting.k_rows)] for x in block)
+    diagonal, remainder = meeting.offset
+    layout = Layout(native.BATCH, q.shape[0], q.shape[1], k.shape[1], diagonal, 0)
+    scores = row_biases.scores_by_rows(me.scores, layout, meeting.step, remainder)
+    return q, k, v, layout, meeting.rules, scores
 
 
 def _with_next(route):
     """Each hop and the one after it, None after the last."""
     return zip_longest(route, route[1:])
-
-
-def _zeros(tensors: list) -> list:
-    return [
-        torch.zeros(x.shape, dtype=accumulator_dtype(x.dtype), device=x.device) for x in tensors
-    ]

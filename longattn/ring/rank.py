@@ -1,22 +1,40 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One rank's part of a call, and what its engine is asked at each meeting."""
+"""One rank's part of a call."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 
-from longattn import distance_sums, native
 from longattn.backends import Backend
-from longattn.native import BiasGradient, Layout, Scores
+from longattn.native import Layout, Scores
+from longattn.partial_engine import accumulator_dtype, lse_shape
+from longattn.ring import row_biases
 from longattn.ring.communicator import Communicator
-from longattn.ring.route import Meeting
+
+
+class Gradients(NamedTuple):
+    """Accumulator dtype."""
+
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    bias: Optional[torch.Tensor]
+    sink_logits: Optional[torch.Tensor]
+
+
+class Incoming(NamedTuple):
+    """What a backward pass knows of the queries of a partial."""
+
+    dout: torch.Tensor
+    lse: torch.Tensor  # of the whole softmax
+    delta: torch.Tensor
 
 
 class Rank(NamedTuple):
     rank: int
-    route: tuple  # of Hops
+    route: Any  # what it meets: see route.py and dilated_route.py
     communicator: Communicator
     backend: Backend
     q: torch.Tensor  # [batch, rows, q_heads, head_dim]
@@ -25,49 +43,37 @@ class Rank(NamedTuple):
     scores: Scores
     sink_logits: Optional[torch.Tensor]  # accumulator dtype
 
-    def problem(self, meeting: Meeting, block) -> tuple:
-        """The arguments that forward and backward of an engine begin with."""
-        rows, keys = slice(*meeting.q_rows), slice(*meeting.k_rows)
-        q = self.q[:, rows]
-        k, v = (x[:, keys] for x in block)
-        layout = Layout(
-            native.BATCH, q.shape[0], q.shape[1], k.shape[1], meeting.offset.diagonal, 0
-        )
-        return q, k, v, layout, meeting.rules, self._scores_by_rows(meeting, layout)
+    def empty_result(self) -> tuple:
+        """(out, lse) to merge partials into; accumulator dtype."""
+        dtype = accumulator_dtype(self.q.dtype)
+        out = self.q.new_zeros((*self.q.shape[:-1], self.v.shape[-1]), dtype=dtype)
+        lse = self.q.new_full(lse_shape(self.q), float("-inf"), dtype=dtype)
+        if self.sink_logits is not None:  # a partial with one key of value 0
+            lse.copy_(self.sink_logits[:, None].expand_as(lse))
+        return out, lse
 
-    def _scores_by_rows(self, meeting: Meeting, layout: Layout) -> Scores:
-        """Engines look biases up by distances in rows: where a row is several positions, those that
-        two pieces can meet are looked up for them here."""
-        values = self.scores.bias
-        if values is None or meeting.step == 1:
-            return self.scores
-        first, span = _row_distances(layout)
-        rows = torch.arange(first, first + span, device=values.device)
-        distances = rows * meeting.step + meeting.offset.remainder
-        kind, origin, symmetric = self.scores.bias_form
-        if kind == distance_sums.LINEAR:
-            by_rows = -values * distances.abs()
-        else:
-            entries = (distances.abs() if symmetric else distances) + origin
-            by_rows = values[:, entries.clamp(0, values.shape[1] - 1)]
-        return self.scores._replace(bias=by_rows, bias_form=(distance_sums.TABLE, -first, 0))
+    def run_forward(self, q, k, v, layout: Layout, rules, scores: Scores, out, lse) -> None:
+        """Merges a partial into rows of out and lse."""
+        if layout.batch:
+            self.backend.engine.forward(q, k, v, layout, rules, scores, out, lse, merge=True)
 
-    def empty_bias_gradient(self, layout: Layout, shares: int) -> BiasGradient:
-        first, span = _row_distances(layout)
-        values = self.scores.bias
-        return BiasGradient(values.new_zeros((shares, values.shape[0], span)), first)
-
-    def gradient_of_bias(self, meeting: Meeting, sums: BiasGradient) -> torch.Tensor:
-        return distance_sums.gradient_of_values(
-            sums.sums,
-            sums.first_distance * meeting.step + meeting.offset.remainder,
-            self.scores.bias,
-            self.scores.bias_form,
-            meeting.step,
-        )
+    def run_backward(
+        self, q, k, v, layout, rules, scores: Scores, incoming: Incoming, into, wants_bias: bool
+    ):
+        """Adds to the gradients `into`, of q, k and v. -> sums by distance in rows, or None."""
+        engine = self.backend.engine
+        problem = (q, k, v, layout, rules, scores)
+        if not layout.batch:
+            return row_biases.empty_sums(scores.bias, layout, 1) if wants_bias else None
+        workspace_size, shares = engine.backward_sizes(*problem)
+        sums = row_biases.empty_sums(scores.bias, layout, shares) if wants_bias else None
+        workspace = into[0].new_empty(workspace_size)
+        engine.backward(*problem, *incoming, *into, workspace, sums)
+        return sums
 
 
-def _row_distances(layout: Layout) -> tuple:
-    return distance_sums.distance_range(
-        layout.q_len, layout.kv_len, layout.q_start, layout.k_start, packed=False
-    )
+def zeros_like(tensors) -> list:
+    """Contiguous, in the accumulator's dtype."""
+    return [
+        torch.zeros(x.shape, dtype=accumulator_dtype(x.dtype), device=x.device) for x in tensors
+    ]
