@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -23,6 +24,7 @@ from longattn.demo.extrapolation.workers import workers
 from longattn.demo.model import HEADS, LAYERS
 from longattn.demo.tables import table
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 STEPS, LENGTH, CONTEXTS = 4, 16, 3
 ARGUMENTS = [
     "--steps", str(STEPS), "--length", str(LENGTH), "--batch", "2", "--contexts", str(CONTEXTS),
@@ -215,6 +217,22 @@ def test_losses_of_the_end_are_of_the_same_bytes(corpus, pool):
         )
     for multiple in settings.multiples[2:]:  # in the first byte of 1x there is no last byte
         assert torch.allclose(losses.at_end[multiple], losses.at_end[2])
+
+
+def test_the_page_has_the_rows_of_the_default_run():
+    """docs/extrapolation.md shows one run: with these labels, as many numbers, and this seed."""
+    page = (ROOT / "docs" / "extrapolation.md").read_text(encoding="utf-8")
+    settings = ExtrapolationSettings()
+    labels = [label for weights in all_weights(settings).values() for label in weights.rows]
+    shown = [line for line in page.splitlines() if "±" in line and line.startswith("  ")]
+    assert [line.split("  ")[1] for line in shown] == labels
+    for line, label in zip(shown, labels):
+        numbers = line[2 + len(label) :].replace("±", " ").split()
+        at_end, change, everywhere = numbers[:5], numbers[5:7], numbers[7:]
+        assert float(change[0]) == pytest.approx(float(at_end[4]) - float(at_end[0]), abs=2e-3)
+        assert len(everywhere) == 4
+    assert f"--seed {settings.seed} --steps {settings.most_steps}" in page
+    assert f"({settings.seconds:.0f})" in page
 
 
 def test_contexts_that_would_overlap_are_refused(capsys, tmp_path):

@@ -6,8 +6,8 @@ dimension and have shape [batch_size, length], or [length] with batch_size=None,
 device. The generator is never torch's default one: the draw is reproducible and leaves the rest of
 the training as it was.
 
-Fractional positions (float64) reach `longattn.apply_rotary`, whose positions are int64, through
-`to_grid` and `longattn.rope.Grid`.
+`longattn.apply_rotary` takes fractional positions (float64) as they are; for code that knows integers
+only there are `to_grid` and `longattn.rope.Grid`.
 """
 
 from __future__ import annotations
@@ -103,8 +103,7 @@ def equal_mean(
 def to_grid(positions: torch.Tensor, steps: int) -> torch.Tensor:
     """Fractional positions in whole steps of 1 / steps, int64, for a rotation with `Grid(steps)`.
 
-    steps=2**20 is off by at most 5e-7 of a position, and stays within the range of accurate angles
-    up to position 2**20.
+    steps=2**20 is off by at most 5e-7 of a position; steps * position must stay below 2**61.
     """
     steps = fields.integer("steps", steps, at_least=1)
     if not isinstance(positions, torch.Tensor) or not positions.dtype.is_floating_point:
