@@ -28,8 +28,8 @@ def module():
     if _native is None:
         raise ImportError(
             f"longattn's native module is not in {Path(__file__).parent}. To build it there, run "
-            "`pip install -e .` in longattn's source folder. If longattn is installed already, this "
-            "Python was started in the source folder and took that: start it in another folder. "
+            "`pip install -e .` in longattn's source folder. If longattn is installed already, "
+            "this Python was started in the source folder and took that: start it in another one. "
             f"(The import said: {_import_error})"
         )
     return _native

@@ -2,9 +2,9 @@
 """Sink logits between conventions, and in or out of partials that exist already.
 
 `attention(..., sink_logits=s)` adds to each head one key of value 0 whose score, after scaling, is
-s_h in natural units. That is the convention of gpt-oss (arXiv 2508.10925; `sinks` in Hugging Face's
-model and `s_aux` in its attention functions, a column that joins the scaled and masked scores) and
-of Miller's "softmax off by one" (s = 0). For other conventions there is a function below.
+s_h in natural units. That is the convention of gpt-oss (arXiv 2508.10925; `sinks` in Hugging
+Face's model and `s_aux` in its attention functions, a column that joins the scaled and masked
+scores) and of Miller's "softmax off by one" (s = 0). Functions below know other conventions.
 """
 
 from __future__ import annotations

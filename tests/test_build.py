@@ -186,8 +186,8 @@ def test_a_missing_compiler_is_named_with_what_to_install(tmp_path, monkeypatch)
     places = ["/usr/local/bin", "/usr/bin", "/bin", *os.environ["PATH"].split(os.pathsep)]
     tool = shutil.which("ninja") or shutil.which("make")
     success, output = configure(
-        tmp_path / "build", f"-DCMAKE_IGNORE_PATH={';'.join(places)}", f"-DCMAKE_MAKE_PROGRAM={tool}",
-        with_nvcc=True,
+        tmp_path / "build", f"-DCMAKE_IGNORE_PATH={';'.join(places)}",
+        f"-DCMAKE_MAKE_PROGRAM={tool}", with_nvcc=True,
     )  # fmt: skip
     assert not success
     assert "No C++ compiler was found: install g++ or another one" in output

@@ -191,8 +191,8 @@ def test_visited_tiles_are_those_of_the_two_bands(window, sink_tokens):
 def test_work_grows_linearly_with_the_length():
     def visits(length):
         x = torch.zeros(1, length, 1, 32)
-        own = dict(window=256, sink_tokens=4, distance_ceiling=256)
-        return rotated.visits(lambda: longattn.lm_infinite_attention(x, x, x, ROPES["plain"], **own))
+        own = dict(rope=ROPES["plain"], window=256, sink_tokens=4, distance_ceiling=256)
+        return rotated.visits(lambda: longattn.lm_infinite_attention(x, x, x, **own))
 
     assert visits(8192) <= 4.4 * visits(2048)
 

@@ -282,7 +282,10 @@ BAD_VALUES = [
     (lambda: Band(1, 1, sink_tokens=-5), ValueError, "sink_tokens", "-5", "[0, "),
     (lambda: Band("all", 0), TypeError, "Band left", "'all'", "None"),
     (lambda: Groups(0), ValueError, "Groups size", "0", "[1, "),
-    (lambda: Groups(2**30, back=2).rule(0), NotImplementedError, "2 groups", f"{2**30}", "2147483647"),
+    (
+        lambda: Groups(2**30, back=2).rule(0),
+        NotImplementedError, "2 groups", f"{2**30}", "2147483647",
+    ),
     (lambda: Groups(2, back=-1), ValueError, "Groups back", "-1", "[0, "),
     (lambda: Groups(2, back=None), TypeError, "Groups back", "None", "integer"),
     (lambda: Groups((2, -2)), ValueError, "Groups size", "-2", "[1, "),

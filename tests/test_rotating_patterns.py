@@ -38,7 +38,7 @@ LONG = {
 
 
 def compare_compiled(call, cases, arguments_of=lambda case: {}):
-    """One compiled function for all cases: what it returns and its gradients, against eager mode."""
+    """One compiled function for all cases: its results and their gradients, against eager mode."""
     torch._dynamo.reset()
     compiled = torch.compile(call, fullgraph=True, dynamic=True, backend="aot_eager")
     for case in cases:
@@ -178,7 +178,9 @@ def test_numbers_of_numpy(name, kind):
 
 
 @pytest.mark.parametrize("wrong", [True, numpy.bool_(True), numpy.array([3]), torch.tensor(3)])
-@pytest.mark.parametrize("name", ["LogN", "seq_len", "q_scale", "table", "floor", "ceiling", "rope"])
+@pytest.mark.parametrize(
+    "name", ["LogN", "seq_len", "q_scale", "table", "floor", "ceiling", "rope"]
+)
 def test_what_is_no_number(name, wrong):
     with pytest.raises(TypeError, match="must be .*(integer|number)"):
         OF_INTEGERS[name](lambda number: wrong)

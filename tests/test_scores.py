@@ -199,7 +199,8 @@ def test_compile_with_score_arguments():
         third = longattn.attention(q, k, v, Window(9), bias=kerple)
         return first + second + third + longattn.attention(q, k, v, Causal(), bias=longattn.Alibi())
 
-    tensors = [t.detach() for t in inputs.qkv(Case("compile", Causal(), 50, q_heads=4), torch.float32)]
+    case = Case("compile", Causal(), 50, q_heads=4)
+    tensors = [t.detach() for t in inputs.qkv(case, torch.float32)]
     leaves = [*tensors, torch.rand(4), torch.rand(4, 9), torch.rand(4)]
     results = []
     for call in (forward, torch.compile(forward, fullgraph=True, backend="aot_eager")):
@@ -284,7 +285,8 @@ def test_cuda_kernels_in_the_emulator(simt, case, bias, softcap, sinks):
 
 @pytest.mark.parametrize("scale", [-0.3, 0.0])
 def test_other_scales_in_the_emulator(simt, scale):
-    check(EMULATED[0], "alibi", 2.0, True, torch.float16, grain=8, backend="simt", softmax_scale=scale)
+    more = dict(grain=8, backend="simt", softmax_scale=scale)
+    check(EMULATED[0], "alibi", 2.0, True, torch.float16, **more)
 
 
 @pytest.mark.parametrize("name", ["dilated", "dilated, from elsewhere"])
@@ -325,7 +327,9 @@ def test_tables_end_where_the_mask_does():
         assert seen.pop() == size, mask
 
 
-@pytest.mark.parametrize("bias", ["alibi", "alibi ceiling", "kerple log", "kerple power", "sandwich"])
+@pytest.mark.parametrize(
+    "bias", ["alibi", "alibi ceiling", "kerple log", "kerple power", "sandwich"]
+)
 def test_biases_far_from_home(bias):
     """Queries that stand 2^31 positions behind their keys: tables hold what is met, no more."""
     shapes, build = BIASES[bias]

@@ -92,7 +92,7 @@ def test_short_inputs_are_one_partial_and_agree_with_apply_rotary(dtype):
 
 
 def test_torchscales_formula():
-    """zeta ** (+-(p - centre) / 512) on interleaved pairs, for queries and keys; a plain softmax."""
+    """zeta ** (+-(p - centre) / 512) on interleaved pairs, of queries and keys; a plain softmax."""
     q, k, v = rotated.qkv64(Case("torchscale", Causal(), 40, q_heads=1))
     places = torch.arange(40, dtype=torch.float64) - 20
     zeta = (torch.arange(0, 32, 2) + 0.4 * 32) / (1.4 * 32)
@@ -102,10 +102,12 @@ def test_torchscales_formula():
     def turn(x, size):
         even, odd = x[0, :, 0, 0::2], x[0, :, 0, 1::2]
         first = size * (even * angles.cos() - odd * angles.sin())
-        return torch.stack([first, size * (odd * angles.cos() + even * angles.sin())], -1).flatten(1)
+        second = size * (odd * angles.cos() + even * angles.sin())
+        return torch.stack([first, second], -1).flatten(1)
 
     scores = turn(q, growth) @ turn(k, 1 / growth).T * 32**-0.5
-    expected = scores.masked_fill(torch.ones(40, 40).triu(1).bool(), -torch.inf).softmax(-1) @ v[0, :, 0]
+    weights = scores.masked_fill(torch.ones(40, 40).triu(1).bool(), -torch.inf).softmax(-1)
+    expected = weights @ v[0, :, 0]
     out = longattn.xpos_attention(q, k, v, ROPES["as published"])
     torch.testing.assert_close(out[0, :, 0], expected, rtol=1e-6, atol=1e-6)
 

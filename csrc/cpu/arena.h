@@ -11,7 +11,7 @@ namespace longattn {
 
 inline constexpr size_t kCacheLine = 64;
 
-// The most is taken by the backward pass at head_dim = value_dim = 256 in double precision: 835 KiB.
+// The backward pass takes the most, at head_dim = value_dim = 256 in double precision: 835 KiB.
 inline constexpr size_t kScratchBytes = size_t{1} << 20;
 
 inline namespace LONGATTN_ISA {

@@ -126,8 +126,9 @@ class Backward {
                          const Vector p = Lanes::load(p_ + key * kQueryTile + lane);
                          const Vector centred = Lanes::subtract(dp, Lanes::load(delta_ + lane));
                          Vector ds = Lanes::multiply(Lanes::multiply(p, scale), centred);
-                         if (slope_) ds = Lanes::multiply(ds, Lanes::load(slope_ + key * kQueryTile + lane));
-                         if (sums_bias) Lanes::store(p_ + key * kQueryTile + lane, Lanes::multiply(p, centred));
+                         const int place = key * kQueryTile + lane;
+                         if (slope_) ds = Lanes::multiply(ds, Lanes::load(slope_ + place));
+                         if (sums_bias) Lanes::store(p_ + place, Lanes::multiply(p, centred));
                          Precision::store_weight(ds_weights_, key, lane, ds);
                        });
                      });

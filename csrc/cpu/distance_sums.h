@@ -21,14 +21,15 @@ void add_by_distance(const BackwardProblem& problem, const QueryTile& tile, cons
     for (int key = residue; key < keys.count(); key += Lanes::kWidth) {
       for (int lane = 0; lane < tile.count; lane += Lanes::kWidth) {
         Real* sum = strip + kFirstEntry - key + lane;
-        Lanes::store(sum, Lanes::add(Lanes::load(sum), Lanes::load(values + key * kQueryTile + lane)));
+        const Real* value = values + key * kQueryTile + lane;
+        Lanes::store(sum, Lanes::add(Lanes::load(sum), Lanes::load(value)));
       }
     }
   }
   const BiasGradient& gradient = problem.bias_gradient;
   const Sequence& sequence = tile.sequence;
-  const int64_t distance =
-      (sequence.diagonal + tile.first_row - keys.begin) * sequence.row_step - gradient.first_distance;
+  const int64_t diagonal = sequence.diagonal + tile.first_row - keys.begin;
+  const int64_t distance = diagonal * sequence.row_step - gradient.first_distance;
   Real* sums = static_cast<Real*>(gradient.data) + tile.head * gradient.span + distance;
   for (int i = 1 - keys.count(); i < tile.count; ++i) {
     sums[i * sequence.row_step] += strip[kFirstEntry + i];

@@ -17,7 +17,8 @@ void advise_huge_pages(void* data, int64_t bytes) {
   constexpr uintptr_t kHugePage = uintptr_t{1} << 21;
   const uintptr_t address = reinterpret_cast<uintptr_t>(data);
   const uintptr_t begin = address & ~(kHugePage - 1);
-  const uintptr_t end = (address + static_cast<uintptr_t>(bytes) + kHugePage - 1) & ~(kHugePage - 1);
+  const uintptr_t last = address + static_cast<uintptr_t>(bytes) + kHugePage - 1;
+  const uintptr_t end = last & ~(kHugePage - 1);
   madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 }
 

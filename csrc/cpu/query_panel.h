@@ -41,8 +41,9 @@ void for_each_vector(int dim, Visit visit) {
   }
   if (d == dim) return;
   const int rest = dim - d;
+  using Vector = typename Lanes::Vector;
   visit(d, [rest](const auto* data) { return Lanes::load_first(data, rest); },
-        [rest](auto* data, typename Lanes::Vector value) { Lanes::store_first(data, value, rest); });
+        [rest](auto* data, Vector value) { Lanes::store_first(data, value, rest); });
 }
 
 }  // namespace longattn::inline LONGATTN_ISA

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// One attention problem as plain data: where the tensors lie, how rows form sequences, who sees whom.
+// One attention problem as plain data: where tensors lie, how rows form sequences, who sees whom.
 #pragma once
 
 #include <cstdint>
@@ -67,7 +67,7 @@ struct Problem {
 };
 
 struct ForwardProblem : Problem {
-  TensorView out;  // [batch, q_len, q_heads, value_dim]: input dtype, or the accumulator's if merging
+  TensorView out;  // [batch, q_len, q_heads, value_dim]: input dtype; merging: the accumulator's
   RowView lse;     // accumulator dtype
   bool merge;      // out and lse hold a partial of the same queries: merge with it in place
   // [q_heads], accumulator dtype, or null: the logit of a further key whose value is 0. Not with
@@ -75,7 +75,7 @@ struct ForwardProblem : Problem {
   const void* sink_logits;
 };
 
-// What scores would have gained from a bias, by distance: summed over the queries and keys of a head.
+// What scores would have gained from a bias, by distance: summed over queries and keys of a head.
 // Sequences are dealt out to shares in turn; a share is summed up in one order, the shares are left
 // to the caller.
 struct BiasGradient {

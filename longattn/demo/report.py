@@ -115,8 +115,8 @@ def text_report(results: Results) -> str:
     parts = [
         head(results),
         f"Loss in nats per byte by context length: the last {length} bytes of {contexts} held-out "
-        "contexts, the same bytes at every length.\nThe last column is the mean change of a context's "
-        "loss ± the standard error of that mean, over the contexts.",
+        "contexts, the same bytes at every length.\nThe last column is the mean change of a "
+        "context's loss ± the standard error of that mean, over the contexts.",
         loss_table(results),
         remarks(results),
         "Tokens/s by context length: forward + backward of the decoder, float32, "

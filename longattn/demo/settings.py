@@ -34,7 +34,7 @@ class Settings:
 
 
 def repeat_command(settings: Settings, steps: int, threads: int | None = None) -> str:
-    """The command whose losses do not depend on how busy the machine is. threads: if they matter."""
+    """A command whose losses do not depend on how busy the machine is; threads: if they matter."""
     options = {"seed": settings.seed, "steps": steps}
     if threads is not None:
         options["threads"] = threads

@@ -157,8 +157,8 @@ def xpos_attention(
     deterministic=None,
     backend=None,
 ):
-    """xPos (Sun et al., arXiv:2212.10554): RoPE whose pairs decay with the distance, each at its own
-    rate. block: a query sees its own block of so many positions and the one before.
+    """xPos (Sun et al., arXiv:2212.10554): RoPE whose pairs decay with the distance, at their own
+    rates. block: a query sees its own block of so many positions and the one before.
     """
     if not causal:
         raise ValueError(f"causal must be True: xPos grows with negative distances, got {causal}")

@@ -100,7 +100,7 @@ def _positions(positions, q, k) -> tuple:
 
 
 def _mapped(positions, position_map) -> list:
-    """p -> scale * p, rounded down if floor, plus offset; the number nearest to 1 / n means 1 / n."""
+    """p -> scale * p, rounded down if floor, plus offset; what is nearest to 1 / n means 1 / n."""
     scale, offset, floor = position_map
     exact = Fraction(scale)
     if 2**-53 <= scale < 1 and scale == 1 / round(1 / scale):

@@ -6,8 +6,8 @@ dimension and have shape [batch_size, length], or [length] with batch_size=None,
 device. The generator is never torch's default one: the draw is reproducible and leaves the rest of
 the training as it was.
 
-`longattn.apply_rotary` takes fractional positions (float64) as they are; for code that knows integers
-only there are `to_grid` and `longattn.rope.Grid`.
+`longattn.apply_rotary` takes fractional positions (float64) as they are; for code that knows
+integers only there are `to_grid` and `longattn.rope.Grid`.
 """
 
 from __future__ import annotations

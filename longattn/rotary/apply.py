@@ -122,8 +122,8 @@ def rotate(
     checks.check_maps(maps)
     q, k = _one_dtype(q, k)
     arguments = _arguments(
-        q, k, rope, positions, tuple(maps), q_bias, k_bias, key_norm, q_scale, seq_len, factor_power,
-        xpos_centre, backend,
+        q, k, rope, positions, tuple(maps), q_bias, k_bias, key_norm, q_scale, seq_len,
+        factor_power, xpos_centre, backend,
     )  # fmt: skip
     results = ops.rotate(q, k, *arguments)
     return tuple(zip(results[::2], results[1::2]))

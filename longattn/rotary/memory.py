@@ -7,8 +7,8 @@ import torch
 
 
 def shares_elements(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Exact for views of one strides, as slices of one qkv tensor are; else whether one begins where
-    the other does."""
+    """Exact for views with the same strides, as slices of one qkv tensor are; else whether both
+    begin in one place."""
     if a.dtype != b.dtype or not a.numel() or not b.numel():
         return False
     if a.stride() != b.stride() or a.dim() != b.dim():

@@ -84,7 +84,8 @@ PIPELINE = [
         "queries are read in the other stage",
         KEY_GRADIENT,
         "visit(shared_.stages[index % kStages], is_full(tiles.interval, tiles.begin + index))",
-        "visit(shared_.stages[(index + 1) % kStages], is_full(tiles.interval, tiles.begin + index))",
+        "visit(shared_.stages[(index + 1) % kStages], "
+        "is_full(tiles.interval, tiles.begin + index))",
         "causal",
         NAN,
     ),

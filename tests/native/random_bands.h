@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Random bands, and what they show by their definition: pair by pair, without the bands' own bounds.
+// Random bands, and what they show by definition: pair by pair, without the bands' own bounds.
 #pragma once
 
 #include <cstdint>

@@ -73,7 +73,8 @@ void check_tiles(const HeadBand& band, const Sequence& sequence, int q_size, int
     std::vector<int> visits(query_tile_count, 0);
     check_interval(band, sequence, tiles, pairs, false, begin, k_size, q_size, visits);
     for (int tile = 0; tile < query_tile_count; ++tile) {
-      const bool visible = pairs.count(tile * q_size, (tile + 1) * q_size, begin, begin + k_size) > 0;
+      const int first = tile * q_size;
+      const bool visible = pairs.count(first, first + q_size, begin, begin + k_size) > 0;
       if (visits[tile] != visible) fail("query tiles miss or repeat a tile", band, sequence);
     }
   }

@@ -26,7 +26,8 @@ void expect(const char* what, Real got, Real wanted, double relative = 0) {
   const bool both_nan = std::isnan(got) && std::isnan(wanted);
   if (both_nan || got == wanted) return;
   if (std::fabs(got - wanted) <= relative * std::fabs(wanted)) return;
-  if (++failures < 20) std::printf("FAILED: %s: got %.9g, wanted %.9g\n", what, (double)got, (double)wanted);
+  if (++failures >= 20) return;
+  std::printf("FAILED: %s: got %.9g, wanted %.9g\n", what, (double)got, (double)wanted);
 }
 
 template <class Lanes>

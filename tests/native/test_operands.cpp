@@ -112,7 +112,8 @@ class Check {
                        }
                      });
     for (int delivered : deliveries) {
-      if (delivered != 1 && ++failures < 20) std::printf("FAILED: %s: delivered %d times\n", what, delivered);
+      if (delivered == 1 || ++failures >= 20) continue;
+      std::printf("FAILED: %s: delivered %d times\n", what, delivered);
     }
   }
 
@@ -141,7 +142,8 @@ class Check {
     }
     const auto left = Precision::left(k_.rows(keys_, dim_), Need::kByDim, arena).by_dim;
     product("sum over keys", left, dim_, RightOperand<Unit>{weights, kQueryTile}, vectors_,
-            queries_, Precision::steps(keys_), [&](int d, int query) { return over_keys(d, query); });
+            queries_, Precision::steps(keys_),
+            [&](int d, int query) { return over_keys(d, query); });
   }
 
   // P dO and dS Q

@@ -30,7 +30,8 @@ void check(const SequenceLayout& layout, int32_t tile, int32_t heads, bool last_
     const Sequence sequence = sequence_at(layout, work.sequence, work.head, heads);
     if (work.first_row % tile != 0) fail("a tile does not begin at a multiple of its size");
     if (layout.split == Split::kBatch) {
-      const bool in_order = last_tile_first ? work.first_row <= previous : work.first_row >= previous;
+      const int64_t step = int64_t{work.first_row} - previous;
+      const bool in_order = last_tile_first ? step <= 0 : step >= 0;
       if (!in_order) fail("tiles do not come in the order of their work");
       previous = work.first_row;
     }

@@ -108,7 +108,9 @@ struct Avx2Lanes {
     const Vector whole = _mm256_round_ps(clamped, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const Vector fraction = subtract(clamped, whole);
     Vector power = broadcast(kExp2Coefficients[5]);
-    for (int i = 4; i >= 0; --i) power = multiply_add(power, fraction, broadcast(kExp2Coefficients[i]));
+    for (int i = 4; i >= 0; --i) {
+      power = multiply_add(power, fraction, broadcast(kExp2Coefficients[i]));
+    }
     const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(whole), 23);
     const Vector result =
         _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(power), exponent));

@@ -111,7 +111,9 @@ struct Avx512Lanes {
     const Vector fraction = subtract(clamped, whole);
     Vector power = broadcast(kExp2Coefficients[5]);
 #pragma GCC unroll 5
-    for (int i = 4; i >= 0; --i) power = multiply_add(power, fraction, broadcast(kExp2Coefficients[i]));
+    for (int i = 4; i >= 0; --i) {
+      power = multiply_add(power, fraction, broadcast(kExp2Coefficients[i]));
+    }
     return _mm512_scalef_ps(power, whole);
   }
 

@@ -53,12 +53,12 @@ def explanation(results: Results) -> str:
         "length. From 2x on their positions are\n"
         f"            {length} and more, which training never had, and each has at least {length} "
         "bytes before it.\n"
-        f"  {longest}x - 1x  mean change of a context's loss at the end ± the standard error of that "
-        "mean over the contexts\n"
+        f"  {longest}x - 1x  mean change of a context's loss at the end ± the standard error of "
+        "that mean over the contexts\n"
         f"  all       all bytes of each context: {2 * scored:,} bytes at 2x, {longest * scored:,} "
         f"at {longest}x; at 1x the end is all\n"
-        f"The standard error of an entry, over the contexts, is at most {at_end:.3f} at the end and "
-        f"{everywhere:.3f} for all bytes."
+        f"The standard error of an entry, over the contexts, is at most {at_end:.3f} at the end "
+        f"and {everywhere:.3f} for all bytes."
     )
 
 

@@ -9,8 +9,8 @@
 namespace simt {
 
 // Which runnable thread goes on, and in which order blocks run: the last ones first (reverse), by
-// chance (random), else the first ones first. Forward and reverse let some warps run as far ahead as
-// they can.
+// chance (random), else the first ones first. Forward and reverse let some warps run as far ahead
+// as they can.
 enum class Order { kRoundRobin, kForward, kReverse, kRandom };
 
 // When asynchronous copies land.
