@@ -87,8 +87,9 @@ def attention(
         q_start = 0
     elif q_start is None:
         q_start = k_start + k.shape[1] - q.shape[1]
+    borders = (cu_seqlens_q, cu_seqlens_k) if packed else None
     scores = score_arguments.lower(
-        q, k, bias, softcap, sink_logits, q_start, k_start, packed=packed, mask=mask
+        q, k, bias, softcap, sink_logits, q_start, k_start, packed=borders, masks=(mask,)
     )
     out, lse = ops.attention(
         q,

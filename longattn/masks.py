@@ -38,9 +38,12 @@ class HeadRule(NamedTuple):
 
     def reach(self) -> tuple:
         """(furthest key behind a query, furthest key ahead) that can be visible."""
-        behind = [size - 1 for kind, size, _ in self.terms if kind == GROUPS]
-        ahead = list(behind)
+        behind, ahead = [], []
         for kind, left, right in self.terms:
+            if kind in (GROUPS, RECENT_GROUPS):
+                size, back = left, right // left  # see group_place
+                behind.append((back + 1) * size - 1)
+                ahead.append(size - 1)
             if kind == DIAGONAL:
                 behind += [] if left == UNBOUNDED else [left]
                 ahead += [] if right == UNBOUNDED else [right]

@@ -161,7 +161,8 @@ def attend(bands: list, call: Call):
         keywords.sink_logits,
         call.q_start,
         call.k_start,
-        packed=call.packed,
+        packed=(keywords.cu_seqlens_q, keywords.cu_seqlens_k) if call.packed else None,
+        masks=[band.mask for band in bands],
     )
     out, lse = ops.attention_bands(
         [band.q for band in bands],

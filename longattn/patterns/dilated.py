@@ -74,7 +74,6 @@ def dilated_attention(
         branches += [int(length), int(rate)]
     scores = score_arguments.lower(
         *(q, k, bias, softcap, sink_logits, q_start, k_start),
-        packed=False,
         reach=max(segment_lengths),
     )
     out, lse = ops.attention(

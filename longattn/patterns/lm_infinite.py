@@ -85,6 +85,7 @@ def lm_infinite_attention(
         backend,
     )
     call = prepare(q, k, v, rope, seq_len, keywords)
+    checks.check_head_counts(both, q.shape[-2])
     sees_far = call.farthest >= _least(both.size) and _most(both.sink_tokens) > call.k_start
     has_ceiling = distance_ceiling is not None and sees_far
     bands = []

@@ -92,6 +92,7 @@ def xpos_attention(
         backend,
     )
     call = prepare(q, k, v, rope, None, keywords)
+    checks.check_head_counts(mask, q.shape[-2])
     size = chunk_length(rope, _dtype_of_products(q))
     if k.shape[-3] <= size:
         return attend([_one_chunk(call, rope, mask, size)], call)

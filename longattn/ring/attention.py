@@ -46,7 +46,7 @@ def attention(
     rules = head_rules(mask, q[0].shape[2])
     furthest = max(geometry.seq_len - 1, 0)
     scores = score_arguments.lower_distances(
-        q[0], bias, softcap, sink_logits, -furthest, furthest, mask=mask
+        q[0], bias, softcap, sink_logits, -furthest, furthest, masks=(mask,)
     )
     call = Call(
         communicator,
