@@ -46,7 +46,7 @@ def work(rank: int, folder) -> None:
     for members, group in zip(GROUPS, groups):
         if rank not in members:
             continue
-        for test in (equals_the_virtual_ring, equals_the_whole, sums_of_shared_parameters, plans):
+        for test in TESTS:
             report.append(f"ran {test.__name__} in {members}")
             try:
                 test(group, len(members))
@@ -146,3 +146,25 @@ def plans(group, size) -> None:
         [gradient] = plan.communicator.all_reduce([gradient])
         torch.testing.assert_close(gradient, 2 * whole.detach())
         assert torch.equal(plan.shard(torch.arange(29), dim=0), plan.positions())
+
+
+def dilated(group, size) -> None:
+    """LongNet's algorithm, bit by bit what the virtual ring computes."""
+    plan, virtual = (ring.plan(61, g, "contiguous") for g in (group, ring.VirtualRing(size)))
+    case = RingCase("contiguous", None, 61)
+    whole = inputs.qkv(case, torch.float64)
+
+    def results(plan):
+        held, join = plan.communicator.split, plan.communicator.join
+        q, k, v = ([x.detach().requires_grad_() for x in held(plan.shard(t))] for t in whole)
+        out = longattn.dilated_attention(
+            *map(join, (q, k, v)), [8, 16, 40], [1, 3, 4], plan=plan, causal=False
+        )
+        loss = sum(x.square().sum() for x in held(out))
+        return [held(out), *(torch.autograd.grad(loss, x, retain_graph=True) for x in (q, k, v))]
+
+    for [mine], everyones in zip(results(plan), results(virtual), strict=True):
+        assert torch.equal(mine, everyones[plan.communicator.rank])
+
+
+TESTS = (equals_the_virtual_ring, equals_the_whole, sums_of_shared_parameters, plans, dilated)

@@ -4,6 +4,7 @@
 from longattn import backends, checks, native, ops, score_arguments
 from longattn.attention import default_scale, encode_rules
 from longattn.masks import Causal, Full
+from longattn.ring import dilated_call
 
 
 def dilated_attention(
@@ -16,6 +17,7 @@ def dilated_attention(
     causal=True,
     head_offset="mod",
     detach_weights=False,
+    plan=None,
     bias=None,
     softmax_scale=None,
     softcap=None,
@@ -44,6 +46,9 @@ def dilated_attention(
             contiguous blocks of heads of torchscale's code.
         detach_weights: False differentiates the mixture exactly. True takes the mixing weights as
             constants in the backward pass, as torchscale does.
+        plan: of `longattn.ring.plan`, layout "contiguous": q, k and v are this rank's rows, and the
+            result is that of one process. Segments that lie within a rank stay there; where they go
+            on on other ranks, only the kept keys travel. All ranks make the same call.
         cu_seqlens_q, cu_seqlens_k: not supported here; must be None.
 
     All other arguments and errors are those of `longattn.attention`. A query that no branch
@@ -62,16 +67,33 @@ def dilated_attention(
     for name, value in (("causal", causal), ("detach_weights", detach_weights)):
         checks.check_flag(name, value)
     checks.check_switches(return_lse, deterministic)
+    checks.check_scale(softmax_scale)
+    pairs = [(int(w), int(r)) for w, r in zip(segment_lengths, dilation_rates)]
+    if plan is not None:
+        if q_start is not None or k_start != 0:
+            raise ValueError(
+                f"q_start and k_start belong to the plan, got q_start={q_start} and "
+                f"k_start={k_start}"
+            )
+        return dilated_call.dilated_attention(
+            *(plan, q, k, v, pairs),
+            causal=causal,
+            head_offset=head_offset,
+            detach_weights=detach_weights,
+            bias=bias,
+            softmax_scale=softmax_scale,
+            softcap=softcap,
+            sink_logits=sink_logits,
+            return_lse=return_lse,
+            backend=backend,
+        )
     checks.check_is_tensor("q", q)
     backend = backends.choose(backend, q.device)
     checks.check_tensors(q, k, v, backend, packed=False)
-    checks.check_scale(softmax_scale)
     q_start, k_start = checks.check_positions(False, q_start, k_start)
     if q_start is None:
         q_start = k_start + k.shape[1] - q.shape[1]
-    branches = [native.HEAD_OFFSETS[head_offset]]
-    for length, rate in zip(segment_lengths, dilation_rates):
-        branches += [int(length), int(rate)]
+    branches = [native.HEAD_OFFSETS[head_offset], *(number for pair in pairs for number in pair)]
     scores = score_arguments.lower(
         *(q, k, bias, softcap, sink_logits, q_start, k_start),
         reach=max(segment_lengths),

@@ -203,6 +203,7 @@ def dilated_attention(
     causal=True,
     head_offset="mod",
     detach_weights=False,
+    plan=None,
     bias=None,
     softmax_scale=None,
     softcap=None,
@@ -220,7 +221,7 @@ def dilated_attention(
     Each branch (segment length, dilation rate) is an attention over a sparse pattern; branches are
     mixed by the softmax of their lse. That equals one softmax over all keys in which a key shown
     by c branches counts c times: softmax(scores + ln c). detach_weights=True is torchscale's
-    gradient: the mixing weights are constants there.
+    gradient: the mixing weights are constants there. The tensors here are whole: no plan is needed.
     """
     _refuse(cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k)
     i, j = _positions(q, k, q_start, k_start)

@@ -34,15 +34,7 @@ def attention(
     checks.check_mask(mask)
     checks.check_scale(softmax_scale)
     checks.check_switches(return_lse, deterministic)
-    q, k, v = (communicator.split(x) for x in (q, k, v))
-    for x in q:
-        checks.check_is_tensor("q", x)
-    backend = backends.choose(backend, q[0].device)
-    shards = [
-        _checked(geometry, rank, tensors, backend)
-        for rank, *tensors in zip(communicator.ranks, q, k, v)
-    ]
-    q, k, v = (list(side) for side in zip(*shards))
+    q, k, v, backend = checked_shards(geometry, communicator, q, k, v, backend)
     rules = head_rules(mask, q[0].shape[2])
     furthest = max(geometry.seq_len - 1, 0)
     scores = score_arguments.lower_distances(
@@ -57,9 +49,26 @@ def attention(
         scores.softcap,
         scores.bias_form,
     )
+    return run(call, q, k, v, scores, return_lse)
+
+
+def run(call: Call, q: list, k: list, v: list, scores, return_lse: bool):
     outs, lses = attend(call, q, k, v, scores.bias, scores.sink_logits)
-    out = communicator.join(list(outs))
-    return (out, communicator.join(list(lses))) if return_lse else out
+    out = call.communicator.join(list(outs))
+    return (out, call.communicator.join(list(lses))) if return_lse else out
+
+
+def checked_shards(geometry: Geometry, communicator: Communicator, q, k, v, backend) -> tuple:
+    """-> (lists of q, k and v, one for each rank of this process, and the backend)."""
+    q, k, v = (communicator.split(x) for x in (q, k, v))
+    for x in q:
+        checks.check_is_tensor("q", x)
+    backend = backends.choose(backend, q[0].device)
+    shards = [
+        _checked(geometry, rank, tensors, backend)
+        for rank, *tensors in zip(communicator.ranks, q, k, v)
+    ]
+    return *(list(side) for side in zip(*shards)), backend
 
 
 def _checked(geometry: Geometry, rank: int, tensors, backend) -> tuple:
