@@ -58,7 +58,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--length", type=int, default=4096, help="bytes of a context")
     parser.add_argument("--batch", type=int, default=2, help="contexts of a step, of all groups")
-    parser.add_argument("--chunk", type=int, default=256, help="positions a feed-forward takes at once")
+    parser.add_argument("--chunk", type=int, default=256, help="positions computed at once")
     parser.add_argument("--layout", default="zigzag", help="zigzag, striped or contiguous")
     parser.add_argument("--data", type=int, default=1, help="groups with contexts of their own")
     parser.add_argument("--fsdp", action="store_true", help="shard the parameters over all ranks")

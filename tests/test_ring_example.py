@@ -93,7 +93,7 @@ def test_what_cannot_run_says_why(monkeypatch, capsys):
     example.check(example.parse(["--data", "2"]), 4)
     for data, batch in ((3, 3), (0, 2), (4, 2)):
         settings = example.parse(["--data", str(data), "--batch", str(batch)])
-        with pytest.raises(SystemExit, match=rf"ranks \(4\) and be at most --batch \({batch}\), got"):
+        with pytest.raises(SystemExit, match=rf"\(4\) and be at most --batch \({batch}\), got"):
             example.check(settings, 4)
 
 

@@ -190,10 +190,9 @@ def test_ranks_that_make_other_calls_are_named_on_every_rank(tmp_path):
 
 PLAN_CALLS = {  # what rank 1 does otherwise, and what every rank is told
     "mask": "mask is Causal() on ranks 0 and 2 but Full() on rank 1",
-    "dtype": "[1, any, 2, 16] torch.float32 on ranks 0 and 2 but [1, any, 2, 16] torch.float64 on",
-    "heads": "k is [1, any, 2, 16] torch.float32 on ranks 0 and 2 but [1, any, 1, 16] torch.float32",
-    "layout": "layout='zigzag', borders=()) on ranks 0 and 2 but Geometry(seq_len=20, world_size=3, "
-    "layout='striped', borders=()) on rank 1",
+    "dtype": "q is [1, any, 2, 16] torch.float32 on ranks 0 and 2 but [1, any, 2, 16] torch.flo",
+    "heads": "k is [1, any, 2, 16] torch.float32 on ranks 0 and 2 but [1, any, 1, 16] torch.flo",
+    "layout": "layout='zigzag', borders=()) on ranks 0 and 2 but Geometry(seq_len=20, ",
     "softcap": "softcap is None on ranks 0 and 2 but 5.0 on rank 1",
     "requires_grad": "requires_grad is False on ranks 0 and 2 but True on rank 1",
     "no tensor": "v is [1, any, 2, 16] torch.float32 on ranks 0 and 2 but 7 on rank 1",

@@ -73,7 +73,7 @@ def checked_shards(geometry: Geometry, communicator: Communicator, q, k, v, back
 
 def _checked(geometry: Geometry, rank: int, tensors, backend) -> tuple:
     """q, k and v of a rank in one dtype."""
-    checks.check_tensors(*tensors, backend, packed=False)
+    tensors = in_one_dtype(tensors, backend)
     rows = geometry.length(rank)
     for name, x in zip("qkv", tensors):
         if x.shape[1] != rows:
@@ -82,6 +82,12 @@ def _checked(geometry: Geometry, rank: int, tensors, backend) -> tuple:
                 f"{geometry.seq_len} positions over {geometry.world_size} ranks), got shape "
                 f"{tuple(x.shape)}"
             )
+    return tensors
+
+
+def in_one_dtype(tensors, backend) -> tuple:
+    """q, k and v, checked, as autocast wants them."""
+    checks.check_tensors(*tensors, backend, packed=False)
     device = tensors[0].device.type
     if torch.is_autocast_enabled(device):
         wide = torch.get_autocast_dtype(device)

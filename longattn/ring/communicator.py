@@ -24,19 +24,25 @@ class Message(NamedTuple):
 
 @dataclasses.dataclass
 class Traffic:
-    """What this process's ranks have sent to other ranks by `exchange`."""
+    """What this process's ranks have sent by `exchange`, and what they gave to `all_reduce`."""
 
     hops: int = 0  # exchanges in which something was sent
     messages: int = 0
     bytes: int = 0
+    reductions: int = 0
+    reduced_bytes: int = 0
 
     def count(self, sends) -> None:
         self.hops += bool(sends)
         self.messages += len(sends)
-        self.bytes += sum(m.tensor.numel() * m.tensor.element_size() for m in sends)
+        self.bytes += sum(m.tensor.nbytes for m in sends)
+
+    def count_reduction(self, tensors) -> None:
+        self.reductions += len(tensors)
+        self.reduced_bytes += sum(tensor.nbytes for tensor in tensors)
 
     def reset(self) -> None:
-        self.hops = self.messages = self.bytes = 0
+        self.__init__()
 
 
 class Communicator(ABC):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Which rank is to blame when a transfer fails.
 
-A rank that dies takes its connections with it, and ranks that wait for the ranks that waited for it
-fail in turn; one that is late closes all connections by the timeout. So each rank that fails says so
-in the group's store, and those that lost their connection without a word are to blame."""
+A rank that dies takes its connections with it, and those that wait for ranks that waited for it
+fail in turn; for one that is late, all connections are closed at the timeout. So each rank that
+fails says so in the group's store, and those that lost theirs without a word are to blame."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def _silent(group, me: int):
 
 
 def _reachable(group, rank: int) -> bool:
-    """gloo refuses at once to send where the connection is broken; what is sent is never read: after
-    a failure the group is of no more use."""
+    """gloo refuses at once to send where the connection is broken. What is sent here is never read:
+    after a failure the group is of no more use."""
     try:
         dist.isend(torch.zeros(1), dist.get_global_rank(group, rank), group=group)
     except RuntimeError:

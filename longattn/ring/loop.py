@@ -32,7 +32,7 @@ def forward(me: Rank):
         next_block, wait = pass_on(me, block, hop, after)
         for meeting in hop.meetings:
             rows = slice(*meeting.q_rows)
-            me.run_forward(*_problem(me, meeting, block), out[:, rows], lse[:, :, rows])
+            me.run_forward(*problem_at(me, meeting, block), out[:, rows], lse[:, :, rows])
         yield
         wait()
         block = next_block
@@ -55,7 +55,7 @@ def backward(me: Rank, dout, dlse, out, lse, *, wants_bias: bool, wants_sinks: b
             rows, keys = slice(*meeting.q_rows), slice(*meeting.k_rows)
             incoming = Incoming(whole.dout[:, rows], whole.lse[:, :, rows], delta[:, :, rows])
             into = (dq[:, rows], *(gradient[:, keys] for gradient in gradients))
-            sums = me.run_backward(*_problem(me, meeting, block), incoming, into, wants_bias)
+            sums = me.run_backward(*problem_at(me, meeting, block), incoming, into, wants_bias)
             if wants_bias:
                 dbias += row_biases.gradient_of_values(
                     sums, me.scores, meeting.step, meeting.offset.remainder
@@ -74,7 +74,7 @@ def backward(me: Rank, dout, dlse, out, lse, *, wants_bias: bool, wants_sinks: b
     return Gradients(dq, dk, dv, dbias, dsinks)
 
 
-def _problem(me: Rank, meeting: Meeting, block) -> tuple:
+def problem_at(me: Rank, meeting: Meeting, block) -> tuple:
     """What the engine is asked at a meeting."""
     q = me.q[:, slice(*meeting.q_rows)]
     k, v = (x[:, slice(*meeting.k_rows)] for x in block)

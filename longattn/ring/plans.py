@@ -11,7 +11,7 @@ import torch
 
 from longattn import checks
 from longattn.masks import Mask, check_flag
-from longattn.ring import attention, collectives, communicator
+from longattn.ring import attention, collectives, communicator, decode
 from longattn.ring.agreement import Agreement, call_with
 from longattn.ring.communicator import Communicator
 from longattn.ring.pieces import LAYOUTS, Geometry, pieces_of
@@ -173,7 +173,8 @@ class Plan:
             sink_logits=sink_logits,
             backend=backend,
         )
-        self._agree("plan.attention", q, k, v, mask=mask, **shared)
+        split = (self.communicator.split(x) for x in (q, k, v))
+        self._agree("plan.attention", *split, mask=mask, **shared)
         return attention.attention(
             self.geometry,
             self.communicator,
@@ -183,10 +184,73 @@ class Plan:
             **shared,
         )
 
+    def decode(
+        self,
+        q,
+        k,
+        v,
+        mask: Mask = None,
+        *,
+        q_start,
+        appended=None,
+        bias=None,
+        softmax_scale=None,
+        softcap=None,
+        sink_logits=None,
+        return_lse=False,
+        backend=None,
+        **unsupported,
+    ):
+        """Attention of a few queries that every rank holds, such as those of the next token, to the
+        keys of all ranks: the plan's, and those that were appended to a rank's cache since.
+
+        No keys travel: each rank attends to its own, and two all-reductions merge the partials, of
+        batch * q_len * q_heads * (value_dim + 2) numbers in the accumulator's dtype. Forward only.
+
+        Args:
+            q: [batch, q_len, q_heads, head_dim], the same on every rank (with a VirtualRing too it
+                is one tensor, and so is the result).
+            k, v: this rank's keys, [batch, rows, kv_heads, dim]: its rows of the plan, then those
+                appended. There may be none.
+            mask and all other keywords: as in `longattn.attention`, the same on every rank.
+            q_start: position of the first query; the others follow it.
+            appended: the positions of this rank's appended rows, a range or a list of ranges, from
+                seq_len on; each position belongs to one rank. With a VirtualRing a list with one of
+                these for each rank.
+
+        Returns:
+            out [batch, q_len, q_heads, value_dim], or (out, lse), the same on every rank.
+
+        Raises:
+            As `attention`. NotImplementedError for packed documents, and for tensors that require a
+            gradient where gradients are enabled.
+        """
+        if unsupported:
+            checks.reject_unknown("plan.decode", unsupported)
+        nothing = [()] * len(self.communicator.ranks)
+        appended = nothing if appended is None else self.communicator.split(appended)
+        shared = dict(
+            q_start=q_start,
+            bias=bias,
+            softmax_scale=softmax_scale,
+            softcap=softcap,
+            sink_logits=sink_logits,
+            backend=backend,
+        )
+        k, v = self.communicator.split(k), self.communicator.split(v)
+        self._agree("plan.decode", [q] * len(k), k, v, mask=mask, q_len=_length(q), **shared)
+        return decode.decode(
+            self.geometry,
+            self.communicator,
+            *(q, k, v, mask),
+            appended=appended,
+            return_lse=return_lse,
+            **shared,
+        )
+
     @torch.compiler.disable
     def _agree(self, function: str, q, k, v, **shared) -> None:
-        tensors = zip(*(self.communicator.split(x) for x in (q, k, v)))
-        calls = [call_with(*one, plan=self.geometry, **shared) for one in tensors]
+        calls = [call_with(*one, plan=self.geometry, **shared) for one in zip(q, k, v)]
         self.agreement.check(function, calls)
 
     def _positions(self, rank: int, device) -> torch.Tensor:
@@ -204,6 +268,10 @@ class Plan:
                 f"{self.seq_len} positions over {self.world_size} ranks), got shape "
                 f"{tuple(x.shape)}"
             )
+
+
+def _length(q):
+    return q.shape[1] if isinstance(q, torch.Tensor) and q.dim() > 1 else None
 
 
 def _borders(cu_seqlens, seq_len: int) -> tuple:

@@ -87,6 +87,7 @@ class ProcessGroup(Communicator):
         return everyones
 
     def all_reduce(self, tensors, operation="sum"):
+        self.traffic.count_reduction(tensors)
         result = tensors[0].clone(memory_format=torch.contiguous_format)
         kind = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}[operation]
         with blamed(self.group, "reduce tensors over all ranks"):

@@ -58,6 +58,7 @@ class VirtualRing(Communicator):
         return list(tensors)
 
     def all_reduce(self, tensors, operation="sum"):
+        self.traffic.count_reduction(tensors)
         stacked = torch.stack(tensors)
         total = stacked.sum(0) if operation == "sum" else stacked.amax(0)
         return [total.clone() for _ in tensors]
