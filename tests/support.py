@@ -88,7 +88,7 @@ SUBJECTS = (
         "`dilated_attention`",
         ((12, 24), (1, 2)),
         function="dilated_attention",
-        refuses=frozenset({"packed", "ring"}),
+        refuses=frozenset({"packed"}),
     ),
     Subject(
         "`rerope_attention`",
@@ -156,13 +156,17 @@ def check(feature: str, subject: Subject, place: Place) -> None:
 
 
 def _on_a_ring(subject: Subject, place: Place) -> Callable:
-    """Three ranks in one process, zigzag."""
+    """Three ranks in one process."""
+    dilated = subject.function == "dilated_attention"
+    plan = ring.plan(ROWS, ring.VirtualRing(3), "contiguous" if dilated else "zigzag")
 
     def call(q, k, v, *learned):
-        plan = ring.plan(ROWS, ring.VirtualRing(3), "zigzag")
-        shards = (plan.shard(x) for x in (q, k, v))
-        keywords = subject.keywords(learned)
-        outs = plan.attention(*shards, *subject.arguments, **keywords, backend=place.backend)
+        shards = [plan.shard(x) for x in (q, k, v)]
+        if dilated:
+            outs = subject.call(longattn, *shards, *learned, plan=plan, backend=place.backend)
+        else:
+            keywords = subject.keywords(learned)
+            outs = plan.attention(*shards, *subject.arguments, **keywords, backend=place.backend)
         return plan.unshard(outs)
 
     return call

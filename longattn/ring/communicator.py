@@ -99,6 +99,7 @@ def choose(group) -> Communicator:
     """None (the default process group), a process group, a 1-D DeviceMesh or a Communicator."""
     if isinstance(group, Communicator):
         return group
-    from longattn.ring.process_group import ProcessGroup  # torch.distributed only where it is asked for
+    # Here, since torch.distributed is not in every build of torch.
+    from longattn.ring.process_group import ProcessGroup
 
     return ProcessGroup(group)
