@@ -33,6 +33,7 @@ RESERVED_SHARED_BYTES = 1024  # of every block, by the system
 class Kernel:
     """A compiled kernel; `config` is its index in the list of configurations, or None."""
 
+    architecture: str  # such as "90a"
     symbol: str
     name: str
     config: int | None
@@ -41,6 +42,7 @@ class Kernel:
     stack_bytes: int
     spilled_bytes: int
     static_shared_bytes: int
+    code_bytes: int
 
     def __str__(self):
         return _joined(self.name, self.config, self.types)
@@ -72,24 +74,43 @@ def run(*command, **keywords) -> str:
     return result.stdout
 
 
-def compile_kernels(folder: pathlib.Path, architecture: str = "80") -> list:
-    """Every kernel, compiled in `folder` by the build's own rules for one architecture."""
+def compile_kernels(folder: pathlib.Path, *architectures: str) -> list:
+    """Every kernel, compiled in `folder` by the build's own rules; each file once for all
+    architectures."""
     ninja = ["-G", "Ninja"] if shutil.which("ninja") else []
+    kept = folder / "kept"
+    kept.mkdir(parents=True, exist_ok=True)
+    wanted = ",".join(f"{architecture}-real" for architecture in architectures)
     run(
         "cmake", "-S", str(ROOT), "-B", str(folder), *ninja,
-        "-DLONGATTN_CUDA=ON", f"-DLONGATTN_CUDA_ARCHITECTURES={architecture}-real",
-        "-DLONGATTN_ISAS=baseline", "-DCMAKE_CUDA_FLAGS=-Xptxas=-v",
+        "-DLONGATTN_CUDA=ON", f"-DLONGATTN_CUDA_ARCHITECTURES={wanted}",
+        "-DLONGATTN_ISAS=baseline", f"-DCMAKE_CUDA_FLAGS=-Xptxas=-v --keep --keep-dir {kept}",
         f"-DCMAKE_CUDA_COMPILER={nvcc()}", f"-DPython_EXECUTABLE={sys.executable}",
     )  # fmt: skip
     jobs = str(min(os.cpu_count() or 1, 3))  # as many as there are files
-    return read_kernels(run("cmake", "--build", str(folder), "--target", TARGET, "-j", jobs))
+    output = run("cmake", "--build", str(folder), "--target", TARGET, "-j", jobs)
+    return read_kernels(output, code_sizes(kept, architectures))
 
 
-def read_kernels(output: str) -> list:
-    """From what `ptxas -v` says."""
+def code_sizes(kept: pathlib.Path, architectures: tuple) -> dict:
+    """(architecture, symbol of a kernel) -> bytes of its machine code, in the cubins of `kept`."""
+    sizes = {}
+    for path in kept.glob("*.cubin"):
+        named = re.search(r"\.compute_(\w+)\.cubin$", path.name)  # where there are several
+        architecture = named[1] if named else architectures[0]
+        sections = run("readelf", "--sections", "--wide", str(path))
+        for symbol, size in re.findall(
+            r"\s\.text\.(\w+)\s+PROGBITS\s+[0-9a-f]+\s+[0-9a-f]+\s+([0-9a-f]+)\s", sections
+        ):
+            sizes[architecture, symbol] = int(size, 16)
+    return sizes
+
+
+def read_kernels(output: str, sizes: dict) -> list:
+    """From what `ptxas -v` says, and from `code_sizes`."""
     kernels = []
-    pieces = re.split(r"Compiling entry function '(\w+)'", output)
-    for symbol, text in zip(pieces[1::2], pieces[2::2]):
+    pieces = re.split(r"Compiling entry function '(\w+)' for 'sm_(\w+)'", output)
+    for symbol, architecture, text in zip(pieces[1::3], pieces[2::3], pieces[3::3]):
         # A function that was not inlined has properties of its own, before those of the kernel.
         stack, stores, loads = map(sum, zip(*(
             map(int, numbers) for numbers in re.findall(
@@ -100,9 +121,18 @@ def read_kernels(output: str) -> list:
         shared = re.search(r"(\d+) bytes smem", text)
         shared_bytes = int(shared[1]) if shared else 0
         kernels.append(
-            Kernel(symbol, *_name(symbol), registers, stack, stores + loads, shared_bytes)
+            Kernel(
+                architecture,
+                symbol,
+                *_name(symbol),
+                registers,
+                stack,
+                stores + loads,
+                shared_bytes,
+                sizes[architecture, symbol],
+            )
         )
-    return sorted(kernels, key=str)
+    return sorted(kernels, key=lambda kernel: (kernel.architecture, str(kernel)))
 
 
 def kernel_name(symbol: str) -> str:
@@ -137,6 +167,7 @@ LAUNCHES = r"""
 #include "cuda/rotary/add_biases.cuh"
 #include "cuda/rotary/kernel.cuh"
 #include "cuda/row_dot/kernel.cuh"
+#include "cuda/schedule/longest_sequence.cuh"
 #include "cuda/scores/general.h"
 using namespace longattn::cuda;
 
@@ -164,9 +195,11 @@ int main() {
   print<Forward, kForwardConfigs>("forward");
   print<QueryGradient, kQueryGradientConfigs>("query_gradient");
   print<KeyGradient, kKeyGradientConfigs>("key_gradient");
-  print<Bias, kQueryGradientConfigs>("bias_gradient");
+  print<Bias, kBiasGradientConfigs>("bias_gradient");
   std::cout << "row_dot -1 128 " << kRowDotThreads << " 0\n";
   std::cout << "add_slices -1 128 " << kAddSlicesThreads << " 0\n";
+  std::cout << "longest_sequence -1 128 " << kLongestSequenceThreads << ' '
+            << sizeof(LongestSequenceShared) << '\n';
   // The most: planned by the problem.
   std::cout << "rotate -1 256 " << kMostRotaryThreads << ' ' << kTableBytes << '\n';
   std::cout << "rotate_backward -1 256 " << kMostRotaryThreads << ' ' << kTableBytes << '\n';
@@ -191,10 +224,10 @@ def read_launches(folder: pathlib.Path) -> dict:
     return launches
 
 
-def blocks_per_multiprocessor(kernel: Kernel, launch: Launch, architecture: str = "80") -> int:
+def blocks_per_multiprocessor(kernel: Kernel, launch: Launch) -> int:
     """By registers (granted to warps in units of 256, to four schedulers apart), shared memory and
     threads: CUDA's occupancy calculator."""
-    most_threads, most_blocks, shared_kib = MULTIPROCESSORS[architecture.rstrip("af")]
+    most_threads, most_blocks, shared_kib = MULTIPROCESSORS[kernel.architecture.rstrip("af")]
     warps = launch.threads // 32
     registers_of_warp = -(-kernel.registers * 32 // 256) * 256
     by_registers = REGISTERS // registers_of_warp // 4 * 4 // warps
@@ -203,16 +236,17 @@ def blocks_per_multiprocessor(kernel: Kernel, launch: Launch, architecture: str 
     return min(by_registers, by_shared, most_threads // launch.threads, most_blocks)
 
 
-def table(kernels: list, launches: dict, architecture: str = "80") -> str:
-    most_threads = MULTIPROCESSORS[architecture.rstrip("af")][0]
-    lines = [f"sm_{architecture:38} dim threads registers spilled shared KiB  blocks occupancy"]
+def table(kernels: list, launches: dict) -> str:
+    lines = [f"{'':34} sm dim threads registers spilled code KiB shared KiB  blocks occupancy"]
     for kernel in kernels:
+        most_threads = MULTIPROCESSORS[kernel.architecture.rstrip("af")][0]
         launch = launches[kernel.name, kernel.config]
-        blocks = blocks_per_multiprocessor(kernel, launch, architecture)
+        blocks = blocks_per_multiprocessor(kernel, launch)
         shared_kib = (launch.shared_bytes + kernel.static_shared_bytes) / 1024
         lines.append(
-            f"{kernel!s:41} {launch.head_dim:3} {launch.threads:7} {kernel.registers:9} "
-            f"{kernel.spilled_bytes:7} {shared_kib:10.1f} {blocks:7} "
+            f"{kernel!s:33} {kernel.architecture:>3} {launch.head_dim:3} {launch.threads:7} "
+            f"{kernel.registers:9} {kernel.spilled_bytes:7} {kernel.code_bytes / 1024:8.1f} "
+            f"{shared_kib:10.1f} {blocks:7} "
             f"{blocks * launch.threads / most_threads:9.1%}"
         )
     return "\n".join(lines)
@@ -240,12 +274,20 @@ INSTRUCTION = r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)"
 
 
 def instructions(folder: pathlib.Path) -> dict:
-    """Symbol of a kernel -> set of the machine instructions in it, with their modifiers."""
+    """(architecture, symbol of a kernel) -> set of the machine instructions in it, with their
+    modifiers."""
     cuobjdump, path = disassembler()
     found = {}
     for compiled in objects(folder):
         text = run(cuobjdump, "-sass", str(compiled), env={**os.environ, "PATH": path})
-        pieces = re.split(r"Function : (\w+)", text)
-        for symbol, code in zip(pieces[1::2], pieces[2::2]):
-            found[symbol] = set(re.findall(INSTRUCTION, code, re.MULTILINE))
+        for architecture, part in by_architecture(text):
+            pieces = re.split(r"Function : (\w+)", part)
+            for symbol, code in zip(pieces[1::2], pieces[2::2]):
+                found[architecture, symbol] = set(re.findall(INSTRUCTION, code, re.MULTILINE))
     return found
+
+
+def by_architecture(text: str) -> list:
+    """What cuobjdump says, as pairs of an architecture and the text about it."""
+    pieces = re.split(r"^arch = sm_(\w+)$", text, flags=re.MULTILINE)
+    return list(zip(pieces[1::2], pieces[2::2]))

@@ -12,7 +12,7 @@ import os
 import pathlib
 import re
 
-from bench.cuda_static import disassembler, kernel_name, run
+from bench.cuda_static import by_architecture, disassembler, kernel_name, run
 
 # Such as `        /*0110*/   @!P1 LDSM.16.M88.4 R8, [R4] ;`.
 INSTRUCTION = r"^\s*/\*[0-9a-f]+\*/\s+((?:@!?U?P\w+\s+)?[A-Z][^;]*?)\s*;"
@@ -93,24 +93,19 @@ def read(path) -> list:
 def parse(usage: str, code: str) -> list:
     """From what cuobjdump says with -res-usage and with -sass."""
     resources = {}
-    for architecture, text in _by_architecture(usage):
+    for architecture, text in by_architecture(usage):
         for symbol, *numbers in re.findall(
             r"Function (\w+):\s*REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", text
         ):
             resources[architecture, symbol] = tuple(map(int, numbers))
     found = []
-    for architecture, text in _by_architecture(code):
+    for architecture, text in by_architecture(code):
         pieces = re.split(r"Function : (\w+)", text)
         for symbol, body in zip(pieces[1::2], pieces[2::2]):
             registers, stack, shared, local = resources[architecture, symbol]
             lines = tuple(re.findall(INSTRUCTION, body, re.MULTILINE))
             found.append(Code(symbol, architecture, registers, stack, local, shared, lines))
     return sorted(found, key=lambda code: (code.architecture, code.name))
-
-
-def _by_architecture(text: str) -> list:
-    pieces = re.split(r"^arch = sm_(\w+)$", text, flags=re.MULTILINE)
-    return list(zip(pieces[1::2], pieces[2::2]))
 
 
 def normal(instruction: str) -> str:

@@ -21,7 +21,7 @@ def compiled(architecture: str) -> str:
         folder = pathlib.Path(name)
         kernels = cuda_static.compile_kernels(folder, architecture)
         launches = cuda_static.read_launches(folder)
-        text = cuda_static.table(kernels, launches, architecture)
+        text = cuda_static.table(kernels, launches)
         if cuda_static.disassembler()[0] is None:
             return text + "\n\nno mix of instructions: cuobjdump and nvdisasm were not found"
         objects = cuda_static.objects(folder)

@@ -108,7 +108,7 @@ def dilated(*qkv):
 @pytest.mark.parametrize("function", [dense, lambda_shaped, dilated], ids=lambda f: f.__name__)
 def test_memory_grows_with_the_length(function):
     """Forward: the results, in the accumulator's type where partials are merged. Backward: three
-    gradients in float32 and in 16 bits, and a workspace for the sinks that has a fixed size."""
+    gradients in float32 and in 16 bits, and a workspace for the sinks, a fraction of these."""
 
     def peaks(length):
         tensors = gpu_support.random_qkv(length, 4, 4, 64)
@@ -143,4 +143,4 @@ def test_memory_of_packed_sequences_with_sinks():
     element_bytes = total * heads * dim * 2
     peak = peak_bytes(lambda: torch.autograd.grad(out, tensors, d_out))
     print(f"{peak} bytes, {peak / element_bytes:.1f} times a tensor")
-    assert peak <= 14 * element_bytes + GIB // 16
+    assert peak <= 12 * element_bytes + GIB // 32

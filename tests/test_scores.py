@@ -291,10 +291,13 @@ def test_other_scales_in_the_emulator(simt, scale):
 
 @pytest.mark.parametrize("name", ["dilated", "dilated, from elsewhere"])
 def test_dilated_score_arguments_in_the_emulator(simt, name):
-    case = Case("pattern", Causal(), 133, 140, q_heads=4, kv_heads=2)
+    check_pattern(name, Case("pattern", Causal(), 133, 140, q_heads=4, kv_heads=2), "simt")
+
+
+def check_pattern(name, case, backend):
     tensors = inputs.qkv(case, torch.bfloat16, grain=8)
     emulated = PATTERNS[name](longattn)
-    ours = two_calls(lambda *qkv, **rest: emulated(*qkv, backend="simt", **rest), tensors)
+    ours = two_calls(lambda *qkv, **rest: emulated(*qkv, backend=backend, **rest), tensors)
     exact = two_calls(PATTERNS[name](reference), [tensor.double() for tensor in tensors])
     for actual, expected in zip(ours, exact, strict=True):
         largest = max(1.0, expected[expected.isfinite()].abs().amax().item())

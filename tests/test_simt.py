@@ -11,7 +11,8 @@ import comparison
 import inputs
 import longattn
 from cases import COMPACT, CORNER, DILATED, RAGGED, REGULAR, Case, Dilated
-from longattn import reference
+from longattn import backends, native, reference
+from longattn.attention import encode_rules
 from longattn.masks import Causal, Window
 
 DTYPES = (torch.bfloat16, torch.float16)
@@ -136,10 +137,33 @@ def test_any_schedule(simt, schedule):
         assert torch.equal(ours, plain)
 
 
-def test_sliced_sinks(simt):
-    """Long enough that queries of the sink tile are cut into slices."""
-    case = Case("slices", Window(8, sink_tokens=5), 4500, q_heads=1, head_dim=8)
+@pytest.mark.parametrize("case", [
+    Case("many slices", Window(8, sink_tokens=5), 8300, q_heads=1, head_dim=8),
+    Case("two tiles of sinks", Window(8, sink_tokens=70), 4500, q_heads=2, kv_heads=1, head_dim=8),
+    Case("packed", Window(8, sink_tokens=5), q_lengths=(100, 4200, 0, 2100), q_heads=1, head_dim=8),
+], ids=str)  # fmt: skip
+def test_sliced_sinks(simt, case):
+    """Long enough that queries of the tiles of sinks are cut into slices."""
     check(case, torch.bfloat16)
+
+
+def workspace_of(simt, mask, total, sequences, heads, dim) -> int:
+    """Numbers of the backward pass's workspace."""
+    tensor = torch.empty(total, heads, dim, dtype=torch.bfloat16)
+    ends = torch.arange(sequences + 1, dtype=torch.int32) * (total // sequences)
+    layout = native.Layout(native.PACKED, sequences, total, total, 0, 0, ends, ends)
+    rules = encode_rules(mask, heads)
+    engine = backends.get("simt").engine
+    return engine.backward_sizes(tensor, tensor, tensor, layout, rules, native.Scores(1.0))[0]
+
+
+@pytest.mark.parametrize("sequences", [1, 10, 1000, 30000])
+@pytest.mark.parametrize("sink_tokens", [4, 64, 1000, 4096])
+def test_the_workspace_of_packed_sinks_follows_the_rows(simt, sequences, sink_tokens):
+    """However many sequences they form; no kernel runs here."""
+    total, heads, dim = 2**20, 2, 64
+    numbers = workspace_of(simt, Window(64, sink_tokens=sink_tokens), total, sequences, heads, dim)
+    assert 0 < numbers <= total * heads * 2 * dim / 4  # a quarter of dk and dv
 
 
 def test_many_packed_sequences(simt):

@@ -6,8 +6,13 @@ expression, so that one build of a copy holds all bugs and chooses between them 
 """
 
 from mutations.pipeline import PIPELINE
+from mutations.rotations import ROTATIONS
+from mutations.scores import BIAS_GRADIENTS, SCORES
 from mutations.stores import COLLECTIVES, HEADS_AND_SLICES, STORES
 from mutations.sums import SUMS
 from mutations.tiles import SCHEDULE, TILES
 
-MUTATIONS = PIPELINE + TILES + SCHEDULE + SUMS + HEADS_AND_SLICES + STORES + COLLECTIVES
+MUTATIONS = (
+    *(*PIPELINE, *TILES, *SCHEDULE, *SUMS, *SCORES, *BIAS_GRADIENTS),
+    *(*HEADS_AND_SLICES, *STORES, *COLLECTIVES, *ROTATIONS),
+)

@@ -3,17 +3,12 @@
 
 from mutations.mutation import (
     DEADLOCK,
-    DIVIDED,
-    FIRST_AHEAD,
-    FIRST_AHEAD_EAGER,
     FORWARD,
     KEY_GRADIENT,
     KEY_WALK,
-    LAST_AHEAD,
-    LEFT_COPIES,
     NAN,
+    SHARED_RACE,
     WALK,
-    WRONG,
     Mutation,
 )
 
@@ -23,21 +18,23 @@ REFILL = "    if (i + 1 < count) load(i + 1);  // whose stage is filled again"
 WAIT = "ptx::cp_async_wait<0>();         // this thread's part of tile i has landed,"
 
 PIPELINE = [
-    Mutation("tiles are not waited for", WALK, WAIT, ";", "causal", NAN),
+    Mutation("tiles are not waited for", WALK, WAIT, ";", "causal", SHARED_RACE),
     Mutation(
-        "tiles are waited for one group less", WALK, WAIT, "ptx::cp_async_wait<1>();", "wide", NAN
+        "tiles are waited for one group less",
+        WALK,
+        WAIT,
+        "ptx::cp_async_wait<1>();",
+        "wide",
+        SHARED_RACE,
     ),
-    Mutation(
-        "warps read what others copy", WALK, MEET + REFILL, REFILL, "causal", NAN, FIRST_AHEAD
-    ),
+    Mutation("warps read what others copy", WALK, MEET + REFILL, REFILL, "causal", SHARED_RACE),
     Mutation(
         "stages are filled while others read them",
         WALK,
         MEET + REFILL,
         REFILL + "\n" + MEET,
         "causal",
-        WRONG,
-        FIRST_AHEAD_EAGER,
+        SHARED_RACE,
     ),
     Mutation(
         "a warp meets at another barrier",
@@ -61,8 +58,7 @@ PIPELINE = [
         "ptx::synchronize_block();  // every thread sees the tile",
         ";",
         "causal",
-        DIVIDED,
-        LAST_AHEAD,
+        SHARED_RACE,
     ),
     Mutation(
         "keys are read in the other stage",
@@ -70,15 +66,15 @@ PIPELINE = [
         "visit(index % kStages, tile.keys[index])",
         "visit((index + 1) % kStages, tile.keys[index])",
         "causal",
-        NAN,
+        SHARED_RACE,
     ),
     Mutation(
         "keys fill one stage",
         KEY_WALK,
-        "load(stages[index % kStages], keys.first_key)",
-        "load(stages[0], keys.first_key)",
+        "load(stages[index % kStages], first_key)",
+        "load(stages[0], first_key)",
         "causal",
-        NAN,
+        SHARED_RACE,
     ),
     Mutation(
         "queries are read in the other stage",
@@ -87,7 +83,7 @@ PIPELINE = [
         "visit(shared_.stages[(index + 1) % kStages], "
         "is_full(tiles.interval, tiles.begin + index))",
         "causal",
-        NAN,
+        SHARED_RACE,
     ),
     Mutation(
         "queries fill one stage",
@@ -95,7 +91,15 @@ PIPELINE = [
         "load_queries(shared_.stages[index % kStages], tiles.begin + index)",
         "load_queries(shared_.stages[0], tiles.begin + index)",
         "causal",
-        NAN,
+        SHARED_RACE,
+    ),
+    Mutation(
+        "dk does not wait for its work",
+        KEY_GRADIENT,
+        "ptx::synchronize_block();  // every thread sees the work",
+        ";",
+        "slices",
+        SHARED_RACE,
     ),
     Mutation(
         "dk does not wait for the sequence",
@@ -103,8 +107,7 @@ PIPELINE = [
         "ptx::synchronize_block();  // every thread sees the sequence of this head",
         ";",
         "causal",
-        DIVIDED,
-        LAST_AHEAD,
+        SHARED_RACE,
     ),
     Mutation(
         "dk does not wait before the next head",
@@ -112,8 +115,7 @@ PIPELINE = [
         "ptx::synchronize_block();  // the next head replaces the sequence and the tiles",
         ";",
         "dilated",
-        WRONG,
-        FIRST_AHEAD,
+        SHARED_RACE,
     ),
     Mutation(
         "nothing waits for keys that no query sees",
@@ -121,6 +123,6 @@ PIPELINE = [
         "ptx::cp_async_wait<0>();  // nothing may land in shared memory after the block has ended",
         ";",
         "few queries",
-        LEFT_COPIES,
+        SHARED_RACE,
     ),
 ]

@@ -25,8 +25,8 @@ SUMS = [
     Mutation(
         "general scores are not scaled",
         "cuda/scores/general.h",
-        "product * scale_",
-        "product",
+        "fmaf(product, scale_, bias)",
+        "product + bias",
         "negative scale",
         WRONG,
     ),
@@ -125,10 +125,10 @@ SUMS = [
     Mutation(
         "dk takes lse for log2 units",
         KEY_GRADIENT,
-        "weight_reference(lse)",
-        "lse",
+        "weight_reference(ahead.lse)",
+        "ahead.lse",
         "causal",
-        WRONG,
+        NAN,
     ),
     Mutation("delta forgets the gradient of lse", ROW_DOT, "sum - dlse", "sum", "causal", WRONG),
     Mutation(

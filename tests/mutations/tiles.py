@@ -8,6 +8,7 @@ from mutations.mutation import (
     NAN,
     QUERY_GRADIENT,
     RACE,
+    SHARED_RACE,
     VISITS,
     WRONG,
     Mutation,
@@ -76,7 +77,7 @@ TILES = [
         "(first ^ bytes % kSwizzled)",
         "(first + bytes % kSwizzled)",
         "causal",
-        NAN,
+        SHARED_RACE,
     ),
     Mutation(
         "keys are counted as queries",
@@ -87,6 +88,8 @@ TILES = [
         WRONG,
     ),
 ]
+
+LAST_QUERY_TILE = "larger(begin, end)"
 
 SCHEDULE = [
     Mutation(
@@ -167,16 +170,16 @@ SCHEDULE = [
     Mutation(
         "the range of query tiles is one short",
         KEY_GRADIENT,
-        "return {interval.begin, interval.end, interval};",
-        "return {interval.begin, interval.end - 1, interval};",
+        LAST_QUERY_TILE,
+        "larger(begin, end - 1)",
         "causal",
         WRONG,
     ),
     Mutation(
         "the range of query tiles is one long",
         KEY_GRADIENT,
-        "return {interval.begin, interval.end, interval};",
-        "return {interval.begin, interval.end + 1, interval};",
+        LAST_QUERY_TILE,
+        "larger(begin, end + 1)",
         "causal",
         VISITS,
     ),

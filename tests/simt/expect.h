@@ -70,12 +70,13 @@ inline std::string named(const Settings& chosen) {
          asyncs[static_cast<int>(chosen.async)] + ", seed " + std::to_string(chosen.seed) + "]";
 }
 
-// Calls `run` with the name of the setting in force.
+// Calls `run` with the name of the setting in force. Races are looked for if they were before.
 template <class Run>
 void under_every_setting(const Run& run) {
   const Settings before = settings();
   for (const Settings& chosen : every_setting()) {
     settings() = chosen;
+    settings().races = before.races;
     run(named(chosen));
   }
   settings() = before;

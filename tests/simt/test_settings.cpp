@@ -65,9 +65,14 @@ void test_environment() {
   setenv("SIMT_ASYNC", "soon", 1);
   expect_error("async", {"'soon'", "lazy, eager or random"}, [] { settings_from_environment(); });
   unsetenv("SIMT_ASYNC");
+  setenv("SIMT_RACES", "off", 1);
+  expect("races off", !settings_from_environment().races);
+  setenv("SIMT_RACES", "no", 1);
+  expect_error("races", {"SIMT_RACES is 'no'", "on or off"}, [] { settings_from_environment(); });
+  unsetenv("SIMT_RACES");
   const Settings defaults = settings_from_environment();
   expect("defaults", defaults.order == Order::kRoundRobin && defaults.async == Async::kLazy &&
-                         defaults.seed == 1);
+                         defaults.seed == 1 && defaults.races);
 }
 
 }  // namespace

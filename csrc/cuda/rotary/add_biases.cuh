@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kAddBiasesThreads)
     return shared + static_cast<uint32_t>((of_part * kBiasColumns + lane) * 4);
   };
   ptx::store_shared_float(place(part), sum);
-  ptx::synchronize_block();
+  ptx::synchronize_block();  // the sums of all parts are there
   if (!works || part != 0) return;
   for (int32_t other = 1; other < kBiasParts; ++other) sum += ptx::load_shared_float(place(other));
   static_cast<float*>(target)[column < of_queries ? column : column - of_queries] = sum;

@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kMostRotaryThreads)
     raw[i] = load_unit(row_pointer<const Element>(side.input, batch, row, thread.own_head), place);
   }
   fill_tables(parameters, layout, batch, first_row, static_cast<int32_t>(blockDim.x));
-  ptx::synchronize_block();
+  ptx::synchronize_block();  // the tables are there
 
   const bool normalizes = problem.queries.normalized || problem.keys.normalized;
 #pragma unroll
@@ -178,7 +178,7 @@ __global__ void __launch_bounds__(kMostRotaryThreads)
     const int64_t first_row = chunk % geometry.chunks_of_entry * geometry.rows;
     if (chunk != geometry.first_chunk(slice)) ptx::synchronize_block();  // tables have been read
     fill_tables(parameters, layout, batch, first_row, static_cast<int32_t>(blockDim.x));
-    ptx::synchronize_block();
+    ptx::synchronize_block();  // the tables of this chunk are there
     for (int i = 0; i < kRowsOfThread; ++i) {
       const int32_t row_of_chunk = thread.row_lane + i * geometry.row_lanes;
       const int64_t row = first_row + row_of_chunk;

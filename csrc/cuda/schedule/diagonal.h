@@ -20,8 +20,12 @@ struct Coverage {
   bool all;
 };
 
-// Diagonals that distances first .. last lie on. A pair of tiles on diagonal b holds the distances
-// tile * b - (tile - 1) .. tile * b + tile - 1.
+// Of the pairs of a tile on a diagonal.
+LONGATTN_HOST_DEVICE Numbers distances_on(int64_t diagonal, int32_t tile) {
+  return {tile * diagonal - (tile - 1), tile * diagonal + tile};
+}
+
+// Diagonals that distances first .. last lie on.
 LONGATTN_HOST_DEVICE Numbers diagonals_of(int64_t first, int64_t last, int32_t tile) {
   return {floor_divide(first, tile), ceil_divide(last, tile) + 1};
 }

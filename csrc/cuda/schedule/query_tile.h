@@ -31,7 +31,9 @@ LONGATTN_DEVICE void find_query_tile(QueryTile& tile, const Problem& problem,
   if (threadIdx.x == 0) {
     const Work work = work_at(problem.layout, tiled_queries(problem.layout, kRows),
                               problem.q_heads, block, /*last_tile_first=*/true);
-    tile.sequence = sequence_at(problem.layout, work.sequence, work.head, problem.q_heads);
+    const Sequence sequence =
+        sequence_at(problem.layout, work.sequence, work.head, problem.q_heads);
+    tile.sequence = sequence;
     tile.head = work.head;
     tile.first_row = work.first_row;
     if (tile.exists()) {

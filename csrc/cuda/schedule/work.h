@@ -37,7 +37,9 @@ LONGATTN_HOST_DEVICE TiledRows tiled_keys(const SequenceLayout& layout, int32_t 
 // Tiles of all sequences, or an upper bound of them. Packed: sequence s owns the slots from
 // cu_seqlens[s] / tile + s, of which there are at least as many as it has tiles.
 LONGATTN_HOST_DEVICE int64_t tile_slots(const SequenceLayout& layout, const TiledRows& rows) {
-  if (layout.split == Split::kPacked) return rows.longest / rows.tile + layout.batch;
+  if (layout.split == Split::kPacked) {
+    return layout.batch == 0 ? 0 : rows.longest / rows.tile + layout.batch;
+  }
   return sequences_of(layout) * ceil_divide(rows.longest, rows.tile);
 }
 

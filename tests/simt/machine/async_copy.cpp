@@ -7,6 +7,7 @@
 #include "machine/block.h"
 #include "machine/counts.h"
 #include "machine/global_memory.h"
+#include "machine/races.h"
 #include "machine/report.h"
 #include "machine/schedule.h"
 #include "machine/settings.h"
@@ -45,7 +46,8 @@ void copy_async(uint32_t address, const void* global, bool valid, Where where) {
          ": the global address is not a multiple of 16; that holds for copies of zeros too.");
   }
   ++counts().async_copies;
-  self.copies.copies.push_back({destination, valid ? global : nullptr, false, where});
+  copy_begins(address, {where});
+  self.copies.copies.push_back({address, destination, valid ? global : nullptr, false, where});
   if (lands_at_once()) land(self.copies.copies.back());
 }
 
@@ -59,7 +61,10 @@ void wait_for_copies(int pending_groups) {
   const auto groups = static_cast<std::ptrdiff_t>(queue.group_ends.size()) - pending_groups;
   if (groups <= 0) return;
   const size_t landed = queue.group_ends[groups - 1];
-  for (size_t copy = 0; copy < landed; ++copy) land(queue.copies[copy]);
+  for (size_t copy = 0; copy < landed; ++copy) {
+    land(queue.copies[copy]);
+    copy_ends(queue.copies[copy].address);
+  }
   queue.copies.erase(queue.copies.begin(), queue.copies.begin() + landed);
   queue.group_ends.erase(queue.group_ends.begin(), queue.group_ends.begin() + groups);
   for (size_t& end : queue.group_ends) end -= landed;

@@ -11,6 +11,7 @@
 namespace simt {
 
 struct AsyncCopy {
+  uint32_t address;
   void* destination;
   const void* source;  // nullptr: zeros
   bool landed;

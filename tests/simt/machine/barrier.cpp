@@ -5,6 +5,7 @@
 
 #include "machine/block.h"
 #include "machine/counts.h"
+#include "machine/races.h"
 #include "machine/report.h"
 #include "machine/schedule.h"
 #include "machine/settings.h"
@@ -79,6 +80,7 @@ void complete(uint32_t index) {
   Barrier& barrier = block().barriers[index];
   check_whole_warps(index, barrier);
   for (int warp = 0; warp < kMaxWarps; ++warp) {
+    if (barrier.waiting[warp] != 0) learn_progress(warp, barrier.seen);
     for (uint32_t waiting = barrier.waiting[warp]; waiting != 0; waiting &= waiting - 1) {
       make_runnable(warp * kLanes + std::countr_zero(waiting));
     }
@@ -99,7 +101,9 @@ void arrive(const Arrival& arrival) {
   barrier.lines[self.warp()] = arrival.where;
   barrier.lanes[self.warp()] |= self.lane_bit();
   ++barrier.arrived;
+  tell_progress(barrier.seen);
   if (is_complete(barrier)) {
+    if (arrival.waits) learn_progress(self.warp(), barrier.seen);
     complete(arrival.barrier);
     // Whoever arrives last would otherwise always be the first to go on.
     if (arrival.waits && settings().order != Order::kRoundRobin) give_way();

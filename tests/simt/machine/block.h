@@ -10,6 +10,7 @@
 
 #include "machine/async_copy.h"
 #include "machine/fiber.h"
+#include "machine/races.h"
 #include "machine/runnable_set.h"
 #include "machine/warp.h"
 #include "machine/where.h"
@@ -18,6 +19,7 @@ namespace simt {
 
 inline constexpr int kMaxThreads = 1024;
 inline constexpr int kMaxWarps = kMaxThreads / kLanes;
+static_assert(kMaxWarps == kMostWarps);
 inline constexpr int kBarriers = 16;
 
 struct Thread {
@@ -28,6 +30,7 @@ struct Thread {
   int barrier = -1;                // that it waits for, if it does
   Where where;
   CopyQueue copies;
+  uint32_t progress = 1;  // barriers and synchronize_warps that it has come to
 
   int warp() const { return index / kLanes; }
   int lane() const { return index % kLanes; }
@@ -41,6 +44,7 @@ struct Warp {
   const char* what = nullptr;
   Where where;
   std::array<void*, kLanes> arguments;
+  Progress seen{};  // of all warps, what every lane of this one knows to have happened
 };
 
 struct Barrier {
@@ -51,6 +55,7 @@ struct Barrier {
   std::array<uint32_t, kMaxWarps> lanes{};    // arrived, by warp
   std::array<uint32_t, kMaxWarps> waiting{};  // of these, those that wait
   std::array<Where, kMaxWarps> lines{};       // where each warp arrives
+  Progress seen{};                            // by those that have arrived
 };
 
 struct Block {
@@ -63,6 +68,7 @@ struct Block {
   int favoured_warp = 0;  // in random order, for `tenure` more choices
   int tenure = 0;
   std::string error;  // ends the launch
+  std::string race;   // the first one; ends the launch after the block
   const std::function<void()>* body = nullptr;
   std::deque<Thread> threads;  // grows only: stacks are kept for later launches
   std::array<Warp, kMaxWarps> warps;

@@ -52,6 +52,7 @@ void run_block(unsigned index, uint32_t shared_bytes) {
   blockIdx = {index, 0, 0};
   open_shared_memory(shared_bytes);
   run_threads();
+  if (!b.race.empty()) b.error = b.race + (b.error.empty() ? "" : "\nBehind it: " + b.error);
   const std::string touched = close_shared_memory();
   if (b.error.empty() && !touched.empty()) {
     b.error = "simt: kernel " + b.kernel + ", block " + std::to_string(index) + ": " + touched;

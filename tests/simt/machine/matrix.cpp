@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "machine/counts.h"
+#include "machine/races.h"
 #include "machine/shared_memory.h"
 #include "machine/warp.h"
 
@@ -45,6 +46,7 @@ void execute_load(void* const* arguments, Where where) {
     for (int row = 0; row < kRows; ++row) {
       addresses[row] = lane_load(matrix * kRows + row)->address;
       const void* source = shared_at("ldmatrix", addresses[row], kRowBytes, where);
+      shared_is_read_by(matrix * kRows + row, addresses[row], kRowBytes, {where});
       std::memcpy(element[matrix][row], source, kRowBytes);
     }
     counts().bank_conflicts += extra_passes(addresses);

@@ -142,6 +142,7 @@ void run_threads() {
     thread.exited = false;
     thread.waits_in = nullptr;
     thread.copies = {};
+    thread.progress = 1;
     thread.fiber.begin_at(thread_main);
     make_runnable(index);
   }

@@ -20,6 +20,11 @@ uint64_t seed_from(const std::string& text) {
   return std::strtoull(text.c_str(), nullptr, 10);
 }
 
+bool switch_from(const char* name, const std::string& text) {
+  if (text == "on" || text == "off") return text == "on";
+  throw std::runtime_error(std::string(name) + " is '" + text + "'; it takes on or off.");
+}
+
 }  // namespace
 
 Order order_named(const std::string& name) {
@@ -43,6 +48,7 @@ Settings settings_from_environment() {
   Settings found;
   found.order = order_named(variable("SIMT_ORDER", "round_robin"));
   found.async = async_named(variable("SIMT_ASYNC", "lazy"));
+  found.races = switch_from("SIMT_RACES", variable("SIMT_RACES", "on"));
   found.seed = seed_from(variable("SIMT_SEED", "1"));
   return found;
 }

@@ -23,6 +23,7 @@ struct Settings {
   Order order = Order::kRoundRobin;
   Async async = Async::kLazy;
   uint64_t seed = 1;  // of both kinds of chance
+  bool races = true;  // whether races on shared memory are looked for
   size_t shared_limit_bytes = kMaxSharedBytes;
 };
 
@@ -31,7 +32,7 @@ struct Settings {
 Order order_named(const std::string& name);
 Async async_named(const std::string& name);
 
-// The variables SIMT_ORDER, SIMT_ASYNC and SIMT_SEED; defaults where they are not set.
+// The variables SIMT_ORDER, SIMT_ASYNC, SIMT_SEED and SIMT_RACES; defaults where they are not set.
 Settings settings_from_environment();
 
 // In force; the environment's at first.

@@ -2,18 +2,19 @@
 #include "machine/shared_memory.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "machine/address_sanitizer.h"
 #include "machine/block.h"
+#include "machine/races.h"
 #include "machine/report.h"
+#include "machine/schedule.h"
 
 namespace simt {
 namespace {
 
 constexpr unsigned char kPoison = 0xff;  // NaN as float, bfloat16 and half
 constexpr uint32_t kCanary = 4096;       // bytes behind the allocation that must stay untouched
-
-alignas(kSharedBase) char window[kSharedWindow];
 
 uint32_t allocation_end() { return kSharedBase + block().shared_bytes; }
 
@@ -31,9 +32,11 @@ std::string relative(uint32_t address) {
 
 }  // namespace
 
-bool is_shared(const void* pointer) {
-  const char* place = static_cast<const char*>(pointer);
-  return place >= window && place < window + kSharedWindow;
+alignas(kSharedBase) char window[kSharedWindow];
+
+bool is_allocated(uint32_t address, uint32_t bytes) {
+  // The end is compared in 64 bits: an address near 2^32 must not wrap around.
+  return address >= kSharedBase && uint64_t{address} + bytes <= allocation_end();
 }
 
 void* shared_memory(size_t bytes, Where where) {
@@ -51,13 +54,11 @@ uint32_t shared_address(const void* pointer, Where where) {
   if (!is_shared(pointer)) {
     fail("shared_address at " + text(where) + ": the pointer does not point to shared memory.");
   }
-  return static_cast<uint32_t>(static_cast<const char*>(pointer) - window);
+  return window_offset(pointer);
 }
 
 void* shared_at(const char* what, uint32_t address, uint32_t bytes, Where where) {
-  // The end is compared in 64 bits: an address near 2^32 must not wrap around.
-  const bool inside = address >= kSharedBase && uint64_t{address} + bytes <= allocation_end();
-  if (!inside) {
+  if (!is_allocated(address, bytes)) {
     fail(std::string(what) + " at " + text(where) + " touches " + std::to_string(bytes) +
          " bytes at offset " + relative(address) + " of shared memory, of which " +
          std::to_string(block().shared_bytes) + " bytes were launched.");
@@ -69,8 +70,23 @@ void* shared_at(const char* what, uint32_t address, uint32_t bytes, Where where)
   return window + address;
 }
 
+void read_shared(uint32_t address, void* value, uint32_t bytes, Where where) {
+  maybe_give_way();
+  const void* source = shared_at("ld.shared", address, bytes, where);
+  shared_is_read(address, bytes, {where});
+  std::memcpy(value, source, bytes);
+}
+
+void write_shared(uint32_t address, const void* value, uint32_t bytes, Where where) {
+  maybe_give_way();
+  void* target = shared_at("st.shared", address, bytes, where);
+  shared_is_written(address, bytes, {where});
+  std::memcpy(target, value, bytes);
+}
+
 void open_shared_memory(uint32_t bytes) {
   block().shared_bytes = bytes;
+  forget_accesses();
   permit_bytes(window, kSharedWindow);
   std::memset(window, kPoison, canary_end());
   forbid_bytes(window, kSharedBase);

@@ -6,10 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <string>
 
-#include "machine/schedule.h"
 #include "machine/where.h"
 
 namespace simt {
@@ -18,6 +16,9 @@ namespace simt {
 inline constexpr uint32_t kSharedBase = 1024;
 inline constexpr uint32_t kSharedWindow = 256 * 1024;
 
+// Whether the running block has launched with these bytes.
+bool is_allocated(uint32_t address, uint32_t bytes);
+
 // What a kernel asks for: the allocation's begin, and the address of a place in it.
 void* shared_memory(size_t bytes, Where where);
 uint32_t shared_address(const void* pointer, Where where);
@@ -25,24 +26,35 @@ uint32_t shared_address(const void* pointer, Where where);
 // Where the `bytes` bytes at a shared address lie; fails unless they are allocated and aligned.
 void* shared_at(const char* what, uint32_t address, uint32_t bytes, Where where);
 
-bool is_shared(const void* pointer);
+extern char window[kSharedWindow];
+
+inline uint32_t window_offset(const void* pointer) {
+  return static_cast<uint32_t>(static_cast<const char*>(pointer) - window);
+}
+
+inline bool is_shared(const void* pointer) {
+  const char* place = static_cast<const char*>(pointer);
+  return place >= window && place < window + kSharedWindow;
+}
 
 // For the machine: before and after a block. The check gives a sentence, or "" if all is well.
 void open_shared_memory(uint32_t bytes);
 std::string close_shared_memory();
 
+// ld.shared and st.shared of `bytes` bytes. Not inlined: they are no plain accesses of the kernel.
+void read_shared(uint32_t address, void* value, uint32_t bytes, Where where);
+void write_shared(uint32_t address, const void* value, uint32_t bytes, Where where);
+
 template <class Value>
 Value load_shared(uint32_t address, Where where) {
-  maybe_give_way();
   Value value;
-  std::memcpy(&value, shared_at("ld.shared", address, sizeof(Value), where), sizeof(Value));
+  read_shared(address, &value, sizeof(Value), where);
   return value;
 }
 
 template <class Value>
 void store_shared(uint32_t address, const Value& value, Where where) {
-  maybe_give_way();
-  std::memcpy(shared_at("st.shared", address, sizeof(Value), where), &value, sizeof(Value));
+  write_shared(address, &value, sizeof(Value), where);
 }
 
 }  // namespace simt

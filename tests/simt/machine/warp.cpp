@@ -2,6 +2,7 @@
 #include "machine/warp.h"
 
 #include "machine/block.h"
+#include "machine/races.h"
 #include "machine/report.h"
 #include "machine/schedule.h"
 
@@ -65,7 +66,8 @@ void run_in_warp(const char* what, void* arguments, WarpOperation execute, Where
 }
 
 void synchronize_warp(Where where) {
-  run_in_warp("synchronize_warp", nullptr, [](void* const*, Where) {}, where);
+  const auto meet = [](void* const*, Where) { lanes_have_met(current_thread().warp()); };
+  run_in_warp("synchronize_warp", nullptr, meet, where);
 }
 
 uint32_t shuffle_xor(uint32_t value, int lane_mask, Where where) {

@@ -11,6 +11,7 @@
 #include "cuda/backward/parameters.h"
 #include "cuda/backward/sm80/config.h"
 #include "cuda/schedule/diagonal.h"
+#include "cuda/schedule/longest_sequence.cuh"
 #include "cuda/schedule/walk.h"
 #include "cuda/scores/general.h"
 #include "cuda/tiles/matmul.h"
@@ -24,10 +25,12 @@ namespace longattn::cuda {
 // Shares take sequences in turn; where there are less sequences than shares, they take slices of
 // each sequence's queries.
 struct BiasGradientWork {
-  int64_t first_diagonal;  // blocks own diagonals first, first + 2, ...
-  int64_t diagonals;
+  int64_t first_diagonal;
+  int64_t end_diagonal;
+  int64_t walkers;  // i works on diagonals first + 2 i, then on those 2 * walkers further, ...
   int64_t sequence_shares;
-  int64_t slice_tiles;  // tiles of queries of a slice
+  int64_t slice_tiles;             // tiles of queries of a slice
+  const LongestSequence* longest;  // packed only, else nullptr
 };
 
 // A tile of queries that sees keys beside it.
@@ -50,7 +53,8 @@ struct BiasGradientShared {
   };
   GeneralScores::Strip<kConfig.query_tile, kConfig.key_tile> strip;
   Sequence sequence;
-  Coverage coverage[kConfig.threads()];
+  bool found[kConfig.threads()];
+  int32_t sequences[kConfig.threads()];
   TileOnDiagonal tiles[kConfig.threads()];
 };
 
@@ -81,26 +85,75 @@ class BiasGradientBlock {
   LONGATTN_DEVICE void run(const BiasGradientWork& work) {
     fill_strip();
     sums_.clear();
-    const int64_t sequences = sequences_of(problem_.layout);
-    const int64_t slice = share_ / work.sequence_shares * work.slice_tiles;
+    const int64_t sequences = sequences_of(problem_.layout), step = work.sequence_shares;
+    const int64_t first_tile = share_ / step * work.slice_tiles;
+    const Numbers slice{first_tile, first_tile + work.slice_tiles};
     bool any = false;
-    for (int64_t s = share_ % work.sequence_shares; s < sequences; s += work.sequence_shares) {
-      if (thread_ == 0) {
-        shared_.sequence = sequence_at(problem_.layout, s, head_, problem_.q_heads);
+    for (int64_t first = share_ % step; first < sequences; first += kThreads * step) {
+      const int32_t count = find_sequences(first, step, sequences, slice);
+      for (int32_t i = 0; i < count; ++i) {
+        any |= visit_sequence(first + shared_.sequences[i] * step, slice);
       }
-      ptx::synchronize_block();  // every thread sees the sequence, and the strip
-      const Numbers tiles = tiles_of_slice({slice, slice + work.slice_tiles});
-      for (int64_t first = tiles.begin; first < tiles.end; first += kThreads) {
-        const int32_t count = find_tiles(first, tiles.end);
-        walk(count);
-        any = any || count > 0;
-      }
-      ptx::synchronize_block();  // no thread still reads the sequence or the list
     }
     if (any) add();
   }
 
  private:
+  // Threads that have found something, in order.
+  struct Finders {
+    int32_t before;  // this thread
+    int32_t count;
+  };
+
+  LONGATTN_DEVICE Finders finders(bool found) {
+    shared_.found[thread_] = found;
+    ptx::synchronize_block();  // every thread has looked, and the last list is done with
+    Finders all{0, 0};
+    for (int other = 0; other < kThreads; ++other) {
+      all.before += other < thread_ && shared_.found[other];
+      all.count += shared_.found[other];
+    }
+    return all;
+  }
+
+  LONGATTN_DEVICE Sequence sequence_of(int64_t index) const {
+    return sequence_at(problem_.layout, index, head_, problem_.q_heads);
+  }
+
+  // Each thread looks at one of the sequences first, first + step, ...; those that the diagonal
+  // crosses are listed.
+  LONGATTN_DEVICE int32_t find_sequences(int64_t first, int64_t step, int64_t end,
+                                         const Numbers& slice) {
+    const int64_t mine = first + thread_ * step;
+    bool found = false;
+    if (mine < end) {
+      const Numbers tiles = tiles_of_slice(sequence_of(mine), slice);
+      found = tiles.begin < tiles.end;
+    }
+    const Finders all = finders(found);
+    if (found) shared_.sequences[all.before] = thread_;
+    ptx::synchronize_block();  // the list of sequences is complete
+    return all.count;
+  }
+
+  // Whether it shows anything on the diagonal.
+  LONGATTN_DEVICE bool visit_sequence(int64_t index, const Numbers& slice) {
+    if (thread_ == 0) {
+      const Sequence sequence = sequence_of(index);
+      shared_.sequence = sequence;
+    }
+    ptx::synchronize_block();  // every thread sees the sequence, and the strip
+    const Numbers tiles = tiles_of_slice(shared_.sequence, slice);
+    bool any = false;
+    for (int64_t first = tiles.begin; first < tiles.end; first += kThreads) {
+      const int32_t count = find_tiles(first, tiles.end);
+      walk(count);
+      any |= count > 0;
+    }
+    ptx::synchronize_block();  // no thread still reads the sequence or the list
+    return any;
+  }
+
   // The same for every pair of tiles on the diagonal.
   LONGATTN_DEVICE void fill_strip() {
     const int64_t step = problem_.layout.split == Split::kDilated ? problem_.layout.rate : 1;
@@ -109,11 +162,11 @@ class BiasGradientBlock {
     shared_.strip.put(scores_.template read<Strip>(steps, head_, 0, 0, thread_), thread_);
   }
 
-  LONGATTN_DEVICE Numbers tiles_of_slice(const Numbers& slice) const {
-    const int64_t nearest = diagonal_ * kTile - (kTile - 1);
-    const int64_t end = end_of_keys_at(band_, nearest, nearest + 2 * (kTile - 1),
-                                       shared_.sequence.k_len);
-    const Numbers tiles = tiles_beside_keys(shared_.sequence, diagonal_, end, kTile);
+  LONGATTN_DEVICE Numbers tiles_of_slice(const Sequence& sequence, const Numbers& slice) const {
+    const Numbers distances = distances_on(diagonal_, kTile);
+    const int64_t end =
+        end_of_keys_at(band_, distances.begin, distances.end - 1, sequence.k_len);
+    const Numbers tiles = tiles_beside_keys(sequence, diagonal_, end, kTile);
     return {larger(tiles.begin, slice.begin), smaller(tiles.end, slice.end)};
   }
 
@@ -128,16 +181,10 @@ class BiasGradientBlock {
                       bounds_at(band_, sequence, last_row),
                       first_key_beside(sequence, diagonal_, row, kTile), kTile);
     }
-    shared_.coverage[thread_] = mine;
-    ptx::synchronize_block();  // every tile has been looked at, and the last list is done with
-    int32_t before = 0, count = 0;
-    for (int other = 0; other < kThreads; ++other) {
-      before += other < thread_ && shared_.coverage[other].any;
-      count += shared_.coverage[other].any;
-    }
-    if (mine.any) shared_.tiles[before] = {static_cast<int32_t>(row), mine.all};
+    const Finders all = finders(mine.any);
+    if (mine.any) shared_.tiles[all.before] = {static_cast<int32_t>(row), mine.all};
     ptx::synchronize_block();  // the list is complete
-    return count;
+    return all.count;
   }
 
   LONGATTN_DEVICE void walk(int32_t count) {
@@ -279,13 +326,16 @@ __global__ void __launch_bounds__(kBiasGradientConfigs[kIndex].threads(),
     bias_gradient_kernel(const __grid_constant__ BackwardParameters parameters,
                          const __grid_constant__ BiasGradientWork work) {
   constexpr BackwardConfig kConfig = kBiasGradientConfigs[kIndex];
-  const int64_t diagonal = work.first_diagonal + blockIdx.x % work.diagonals * 2;
-  const int64_t rest = blockIdx.x / work.diagonals;
+  const int64_t rest = blockIdx.x / work.walkers;
   const int32_t q_heads = parameters.problem.q_heads;
-  BiasGradientBlock<kConfig, Element> block(ptx::shared_memory<BiasGradientShared<kConfig>>(),
-                                            parameters, diagonal,
-                                            static_cast<int32_t>(rest % q_heads), rest / q_heads);
-  block.run(work);
+  for (int64_t diagonal = work.first_diagonal + blockIdx.x % work.walkers * 2;
+       diagonal < work.end_diagonal; diagonal += 2 * work.walkers) {
+    if (work.longest && !crosses(*work.longest, diagonal, kConfig.query_tile)) continue;
+    BiasGradientBlock<kConfig, Element> block(
+        ptx::shared_memory<BiasGradientShared<kConfig>>(), parameters, diagonal,
+        static_cast<int32_t>(rest % q_heads), rest / q_heads);
+    block.run(work);
+  }
 }
 
 }  // namespace longattn::cuda

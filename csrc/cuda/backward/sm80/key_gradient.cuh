@@ -9,7 +9,6 @@
 #include "cuda/backward/parameters.h"
 #include "cuda/backward/sm80/config.h"
 #include "cuda/schedule/walk.h"
-#include "cuda/schedule/work.h"
 #include "cuda/tiles/matmul.h"
 #include "cuda/tiles/store.h"
 #include "cuda/tiles/tensor_rows.h"
@@ -32,10 +31,11 @@ struct KeyGradientShared {
     float delta[kConfig.query_tile];
     Strip strip;
   } stages[kStages];
-  Sequence sequence;  // of the head at work; here because registers are short
+  KeyWork work;       // here because registers are short
+  Sequence sequence;  // of the head at work
 };
 
-// The query tiles of one head that one slice of the work covers.
+// The query tiles of one head that the work covers.
 struct QueryTileRange {
   int32_t begin;
   int32_t end;
@@ -51,26 +51,31 @@ class KeyGradientBlock {
   static_assert(kConfig.query_tile <= kThreads, "a thread brings one row");
   static_assert(Shared::Strip::kEntries <= kThreads, "a thread brings one entry");
 
-  LONGATTN_DEVICE KeyGradientBlock(Shared& shared, const BackwardParameters& parameters,
-                                   const Work& work, int32_t slice)
+  LONGATTN_DEVICE KeyGradientBlock(Shared& shared, const BackwardParameters& parameters)
       : shared_(shared),
         parameters_(parameters),
         problem_(parameters.problem),
         scores_(parameters.scores, parameters.problem),
-        work_(work),
-        slice_(slice),
+        work_(shared.work),
         thread_(threadIdx.x),
         lane_(threadIdx.x % kWarp),
         warp_row_(threadIdx.x / kWarp * kWarpRows) {}
 
-  LONGATTN_DEVICE void run() {
+  LONGATTN_DEVICE void run(int64_t block) {
+    if (thread_ == 0) {
+      const KeyWork work = key_work_at(problem_.layout, parameters_.sinks, problem_.kv_heads,
+                                       kConfig.key_tile, block);
+      shared_.work = work;
+    }
+    ptx::synchronize_block();  // every thread sees the work
+    if (!work_.exists) return;
     const bool views_differ = problem_.layout.split == Split::kDilated;
     const int32_t group = problem_.q_heads / problem_.kv_heads;
     dk_.clear();
     dv_.clear();
     for (int32_t i = 0; i < group; ++i) {
       select_head(work_.head * group + i);
-      if (work_.first_row < shared_.sequence.k_len) {
+      if (work_.first_key < shared_.sequence.k_len) {
         if (i == 0 || views_differ) load_keys();
         visit_queries();
       }
@@ -92,7 +97,9 @@ class KeyGradientBlock {
     head_ = head;
     band_ = &parameters_.bands.bands[parameters_.bands.band_of_head[head]];
     if (thread_ == 0) {
-      shared_.sequence = sequence_at(problem_.layout, work_.sequence, head, problem_.q_heads);
+      const Sequence sequence =
+          sequence_at(problem_.layout, work_.sequence, head, problem_.q_heads);
+      shared_.sequence = sequence;
     }
     ptx::synchronize_block();  // every thread sees the sequence of this head
   }
@@ -100,31 +107,28 @@ class KeyGradientBlock {
   LONGATTN_DEVICE void load_keys() {
     copy_rows_async<kThreads>(
         shared_.k,
-        cuda::key_rows<const Element>(problem_.k, shared_.sequence, work_.head, work_.first_row,
+        cuda::key_rows<const Element>(problem_.k, shared_.sequence, work_.head, work_.first_key,
                                       problem_.head_dim),
         thread_);
     copy_rows_async<kThreads>(
         shared_.v,
-        cuda::key_rows<const Element>(problem_.v, shared_.sequence, work_.head, work_.first_row,
+        cuda::key_rows<const Element>(problem_.v, shared_.sequence, work_.head, work_.first_key,
                                       problem_.value_dim),
         thread_);
   }
 
-  LONGATTN_DEVICE QueryTileRange query_tiles_of_slice() const {
-    const TileInterval interval = query_tiles(*band_, shared_.sequence, work_.first_row,
+  LONGATTN_DEVICE QueryTileRange query_tiles_of_work() const {
+    const TileInterval interval = query_tiles(*band_, shared_.sequence, work_.first_key,
                                               kConfig.key_tile, kConfig.query_tile);
-    const int32_t count = tile_count(interval);
-    const int32_t slices = parameters_.sinks.count;
-    if (slices == 1 || work_.first_row >= parameters_.sinks.rows) {
-      return {interval.begin, interval.end, interval};
-    }
-    const int32_t per_slice = (count + slices - 1) / slices;
-    const int32_t begin = smaller(interval.begin + slice_ * per_slice, interval.end);
-    return {begin, static_cast<int32_t>(smaller(begin + per_slice, interval.end)), interval};
+    const auto begin =
+        static_cast<int32_t>(larger(interval.begin, work_.first_query / kConfig.query_tile));
+    const auto end =
+        static_cast<int32_t>(smaller(interval.end, work_.end_query / kConfig.query_tile));
+    return {begin, static_cast<int32_t>(larger(begin, end)), interval};
   }
 
   LONGATTN_DEVICE void visit_queries() {
-    const QueryTileRange tiles = query_tiles_of_slice();
+    const QueryTileRange tiles = query_tiles_of_work();
     RowsAhead ahead;
     walk_tiles(
         tiles.end - tiles.begin,
@@ -159,7 +163,7 @@ class KeyGradientBlock {
     const int32_t first_row = tile * kConfig.query_tile, row = first_row + thread_;
     RowsAhead ahead{-INFINITY, 0.0f,
                     scores_.template read<typename Shared::Strip>(sequence, head_, first_row,
-                                                                  work_.first_row, thread_)};
+                                                                  work_.first_key, thread_)};
     if (thread_ < kConfig.query_tile && row < sequence.q_len) {
       const int64_t stored_row = stored_query(sequence, row);
       ahead.lse = ptx::load_global_float(
@@ -218,7 +222,7 @@ class KeyGradientBlock {
     for (int block = 0; block < p.kBlocks; ++block) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int32_t key = work_.first_row + warp_row_ + row_of_lane(lane_, i / 2);
+        const int32_t key = work_.first_key + warp_row_ + row_of_lane(lane_, i / 2);
         if (is_visible(stage.bounds[column_of_lane(lane_, block) + i % 2], key)) continue;
         p.values[block][i] = 0.0f;
         ds.values[block][i] = 0.0f;
@@ -238,9 +242,9 @@ class KeyGradientBlock {
     const Sequence& sequence = shared_.sequence;
 #pragma unroll
     for (int half = 0; half < kRowsOfLane; ++half) {
-      const int32_t key = work_.first_row + warp_row_ + row_of_lane(lane_, half);
+      const int32_t key = work_.first_key + warp_row_ + row_of_lane(lane_, half);
       const int width = key < sequence.k_len ? dim : 0;
-      if (slice_ == 0) {
+      if (work_.share < 0) {
         const int64_t row = sequence.k_row + key * sequence.row_step;
         add_half(row_pointer<float>(gradient, sequence.batch, row, work_.head), width, sums, half,
                  scale, lane_);
@@ -252,17 +256,14 @@ class KeyGradientBlock {
   }
 
   LONGATTN_DEVICE int64_t workspace_row(int32_t key) const {
-    const int64_t block =
-        ((slice_ - 1) * parameters_.sinks.sequences + work_.sequence) * problem_.kv_heads;
-    return (block + work_.head) * parameters_.sinks.rows + key;
+    return (work_.share * problem_.kv_heads + work_.head) * parameters_.sinks.rows + key;
   }
 
   Shared& shared_;
   const BackwardParameters& parameters_;
   const BackwardProblem& problem_;
   const Scores scores_;
-  const Work work_;  // head: of k and v; first_row: the tile's first key
-  const int32_t slice_;
+  const KeyWork& work_;
   const int thread_, lane_, warp_row_;
   int32_t head_;  // of q
   const HeadBand* band_;
@@ -275,44 +276,45 @@ __global__ void __launch_bounds__(kKeyGradientConfigs[kIndex].threads(),
                                   kKeyGradientConfigs[kIndex].min_blocks)
     key_gradient_kernel(const __grid_constant__ BackwardParameters parameters) {
   constexpr BackwardConfig kConfig = kKeyGradientConfigs[kIndex];
-  const BackwardProblem& problem = parameters.problem;
-  const int32_t slices = parameters.sinks.count;
-  const Work work = work_at(problem.layout, tiled_keys(problem.layout, kConfig.key_tile),
-                            problem.kv_heads, blockIdx.x / slices, /*last_tile_first=*/false);
-  const int32_t slice = blockIdx.x % slices;
-  if (slice > 0 && work.first_row >= parameters.sinks.rows) return;  // tiles without sinks
   KeyGradientBlock<kConfig, Element, Scores> block(
-      ptx::shared_memory<KeyGradientShared<kConfig, Scores>>(), parameters, work, slice);
-  block.run();
+      ptx::shared_memory<KeyGradientShared<kConfig, Scores>>(), parameters);
+  block.run(blockIdx.x);
 }
 
 inline constexpr int kAddSlicesThreads = 128;  // one a dim
+inline constexpr int kKeysOfAddSlices = 8;     // of a block
 
-// dk and dv of the sink rows take in the shares of slices 1, 2, ... in this order.
+// dk and dv of the sink rows take in the shares of their sequence in order.
 static __global__ void __launch_bounds__(kAddSlicesThreads)
     add_slices_kernel(const __grid_constant__ BackwardParameters parameters) {
   const BackwardProblem& problem = parameters.problem;
   const SinkSlices& sinks = parameters.sinks;
-  const int64_t key = blockIdx.x % sinks.rows;
-  const auto kv_head = static_cast<int32_t>(blockIdx.x / sinks.rows % problem.kv_heads);
-  const int64_t index = blockIdx.x / sinks.rows / problem.kv_heads;
-  const Sequence sequence =
-      sequence_at(problem.layout, index, kv_head * (problem.q_heads / problem.kv_heads), problem.q_heads);
-  if (key >= sequence.k_len) return;
-  const int64_t row = sequence.k_row + key * sequence.row_step;
-  const auto add = [&](const TensorView& gradient, const float* workspace, int dim) {
-    const int column = threadIdx.x;
+  const int32_t parts = sinks.rows / kKeysOfAddSlices;
+  const auto first_key = static_cast<int32_t>(blockIdx.x % parts * kKeysOfAddSlices);
+  const auto kv_head = static_cast<int32_t>(blockIdx.x / parts % problem.kv_heads);
+  const int64_t index = blockIdx.x / parts / problem.kv_heads;
+  const int64_t slices = slices_of(problem.layout, index, sinks.queries);
+  const int64_t share = first_share(problem.layout, index, sinks.queries);
+  const Sequence sequence = sequence_at(
+      problem.layout, index, kv_head * (problem.q_heads / problem.kv_heads), problem.q_heads);
+  const int column = threadIdx.x;
+  const auto add = [&](const TensorView& gradient, const float* shares, int dim, int32_t key) {
     if (column >= dim) return;
+    const int64_t row = sequence.k_row + key * sequence.row_step;
     float* target = row_pointer<float>(gradient, sequence.batch, row, kv_head) + column;
     float sum = ptx::load_global_float(target);
-    for (int32_t slice = 1; slice < sinks.count; ++slice) {
-      const int64_t block = ((slice - 1) * sinks.sequences + index) * problem.kv_heads + kv_head;
-      sum += ptx::load_global_float(workspace + (block * sinks.rows + key) * dim + column);
+    for (int64_t slice = 1; slice < slices; ++slice) {
+      const int64_t block = (share + slice - 1) * problem.kv_heads + kv_head;
+      sum += ptx::load_global_float(shares + (block * sinks.rows + key) * dim + column);
     }
     ptx::store_global_float(target, sum);
   };
-  add(problem.dk, sinks.dk, problem.head_dim);
-  add(problem.dv, sinks.dv, problem.value_dim);
+  if (slices < 2) return;
+  const auto end = static_cast<int32_t>(smaller(first_key + kKeysOfAddSlices, sequence.k_len));
+  for (int32_t key = first_key; key < end; ++key) {
+    add(problem.dk, sinks.dk, problem.head_dim, key);
+    add(problem.dv, sinks.dv, problem.value_dim, key);
+  }
 }
 
 }  // namespace longattn::cuda
