@@ -37,7 +37,7 @@ def cases(size: int):
 
 
 def work(rank: int, folder) -> None:
-    """Runs everything that has this rank in its group; writes down what failed, and how much ran."""
+    """Runs everything that has this rank in its group; writes down what ran, and what failed."""
     torch.set_num_threads(1)
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=WORLD_SIZE)

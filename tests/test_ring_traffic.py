@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a ring sends: counted where it is sent, against formulas and against the masks themselves."""
+"""What a ring sends: counted where it is sent, against formulas and the masks themselves."""
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ FORMULAS = [
 ]
 
 
-@pytest.mark.parametrize("mask, rows, hops", FORMULAS, ids=[str(formula[0]) for formula in FORMULAS])
+@pytest.mark.parametrize("mask, rows, hops", FORMULAS, ids=[str(f[0]) for f in FORMULAS])
 @pytest.mark.parametrize("dtype", (torch.float64, torch.float32, torch.bfloat16), ids=str)
 def test_contiguous(mask, rows, hops, dtype):
     forward, backward = traffic("contiguous", mask, dtype)

@@ -60,8 +60,9 @@ class Communicator(ABC):
 
     @abstractmethod
     def exchange(self, rank: int, sends, receives) -> Callable:
-        """Starts to send and to receive Messages; nothing of it may be touched until the returned
-        function was called, which waits. The generator has to yield before it calls that.
+        """Starts to send and to receive Messages. What is received may be touched once the returned
+        function was called, which waits; the generator has to yield before it calls that. What is
+        sent is not to be written to again.
 
         Messages between two ranks arrive in the order in which they were started, so that all ranks
         start the same exchanges in the same order; those with nothing to do may be left out."""

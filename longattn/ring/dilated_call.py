@@ -8,6 +8,7 @@ import torch
 from longattn import score_arguments
 from longattn.attention import default_scale
 from longattn.ring import dilated
+from longattn.ring.agreement import call_with
 from longattn.ring.attention import checked_shards, run
 from longattn.ring.autograd import Call
 from longattn.ring.dilated_route import Branches, dilated_route
@@ -35,6 +36,20 @@ def dilated_attention(
     """pairs: (segment length, dilation rate) of each branch."""
     _check_plan(plan)
     geometry, ranks = plan.geometry, plan.communicator
+    shared = dict(
+        plan=geometry,
+        branches=pairs,
+        causal=causal,
+        head_offset=head_offset,
+        detach_weights=detach_weights,
+        bias=bias,
+        softmax_scale=softmax_scale,
+        softcap=softcap,
+        sink_logits=sink_logits,
+        backend=backend,
+    )
+    calls = zip(*(ranks.split(x) for x in (q, k, v)))
+    plan.agreement.check("dilated_attention", [call_with(*qkv, **shared) for qkv in calls])
     q, k, v, backend = checked_shards(geometry, ranks, q, k, v, backend)
     furthest = max(geometry.seq_len - 1, 0)
     scores = score_arguments.lower_distances(
@@ -64,4 +79,6 @@ def _check_plan(plan) -> None:
             f"got {plan.layout!r}"
         )
     if plan.geometry.borders:
-        raise ValueError("dilated_attention takes no packed documents: make a plan without cu_seqlens")
+        raise ValueError(
+            "dilated_attention takes no packed documents: make a plan without cu_seqlens"
+        )

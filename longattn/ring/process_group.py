@@ -17,8 +17,8 @@ class ProcessGroup(Communicator):
     def __init__(self, group=None):
         if not dist.is_available() or not dist.is_initialized():
             raise ValueError(
-                "a ring over processes needs torch.distributed: call init_process_group() first, or "
-                "pass group=longattn.ring.VirtualRing(world_size) for a ring in one process"
+                "a ring over processes needs torch.distributed: call init_process_group() first, "
+                "or pass group=longattn.ring.VirtualRing(world_size) for a ring in one process"
             )
         if isinstance(group, DeviceMesh):
             group = group.get_group()

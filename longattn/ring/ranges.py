@@ -27,10 +27,11 @@ def without(ranges, taken) -> tuple:
 
 
 def places(ranges, chosen) -> tuple:
-    """Where the rows `chosen`, a subset, stand if the rows of `ranges` are put one after another."""
+    """Where the rows `chosen`, a subset, stand if those of `ranges` are put one after another."""
     found, shift = [], 0
     for begin, end in ranges:
-        found += [(b - begin + shift, e - begin + shift) for b, e in chosen if begin <= b and e <= end]
+        inside = [(b, e) for b, e in chosen if begin <= b and e <= end]
+        found += [(b - begin + shift, e - begin + shift) for b, e in inside]
         shift += end - begin
     return tuple(found)
 

@@ -69,7 +69,7 @@ def route(geometry: Geometry, rules: tuple, rank: int) -> tuple:
 
 @lru_cache(maxsize=4096)
 def _journey(geometry: Geometry, rules: tuple, source: int) -> tuple:
-    """The rows of a rank's keys that are on the way at each hop; all at home, none after the last."""
+    """The rows of a rank's keys that are on the way at each hop; all at home, none at the end."""
     ranks = geometry.world_size
     seen = [_seen_by(geometry, rules, source, (source + hop) % ranks) for hop in range(1, ranks)]
     further = accumulate(reversed(seen), lambda far, near: ranges.union(far + near), initial=())

@@ -27,7 +27,8 @@ class VirtualRing(Communicator):
 
     def split(self, value):
         if not isinstance(value, (list, tuple)) or len(value) != self.world_size:
-            got = f"{len(value)} of them" if isinstance(value, (list, tuple)) else type(value).__name__
+            several = isinstance(value, (list, tuple))
+            got = f"{len(value)} of them" if several else type(value).__name__
             raise ValueError(
                 f"a VirtualRing takes lists of {self.world_size} shards, one a rank, got {got}"
             )
@@ -39,8 +40,7 @@ class VirtualRing(Communicator):
     def exchange(self, rank, sends, receives):
         self.traffic.count(sends)
         for tensor, peer in sends:
-            # Copied, for the sender may soon write on.
-            self._on_the_way[self._next(self._sent, rank, peer)] = tensor.clone()
+            self._on_the_way[self._next(self._sent, rank, peer)] = tensor
         awaited = [(x, self._next(self._awaited, peer, rank)) for x, peer in receives]
 
         def wait():
