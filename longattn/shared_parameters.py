@@ -44,7 +44,7 @@ def with_wide_gradients(module):
     shared = {
         name: (_Sum.apply(parameter), parameter.detach())
         for name, parameter in module.named_parameters()
-        if parameter.dtype in HALF and parameter.requires_grad
+        if parameter.dtype in HALF and parameter.requires_grad and _is_plain(parameter)
     }
     if not shared:
         return module
@@ -54,3 +54,8 @@ def with_wide_gradients(module):
         return functional_call(module, uses, (x,))
 
     return run
+
+
+def _is_plain(parameter) -> bool:
+    """False for a DTensor: an FSDP unit that is called again and again gathers by itself."""
+    return type(parameter.data) is torch.Tensor

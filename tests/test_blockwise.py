@@ -6,9 +6,11 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.utils.checkpoint import checkpoint
 
 import inputs
+import processes
 from allocations import peak_bytes, saved_bytes
 from closeness import assert_close
 from longattn import blockwise_feedforward
@@ -179,6 +181,58 @@ def test_compiles_as_one_graph(dtype):
     close = {} if dtype == torch.float32 else dict(rtol=0.05, atol=0.05)
     for ours, expected in zip(results(compiled, x, module), plain):
         torch.testing.assert_close(ours, expected, **close)
+
+
+class Layer(nn.Module):
+    def __init__(self, dtype):
+        super().__init__()
+        self.feedforward = feedforward(dtype)
+
+    def forward(self, x):
+        return blockwise_feedforward(self.feedforward, x, 8)
+
+
+def loss_of(out):
+    return out.float().square().sum()
+
+
+SHARDED = [  # dtype of the parameters, dtype they are gathered in, whether the module is a unit too
+    (torch.float32, None, False),
+    (torch.bfloat16, None, False),
+    (torch.float32, torch.bfloat16, False),
+    (torch.float32, None, True),
+    (torch.bfloat16, None, True),
+]
+
+
+def sharded_gradients(rank):
+    """Of FSDP, for each of SHARDED; each rank has one sequence."""
+    gradients = []
+    for dtype, gathered, module_is_unit in SHARDED:
+        layer, policy = Layer(dtype), MixedPrecisionPolicy(param_dtype=gathered)
+        if module_is_unit:
+            fully_shard(layer.feedforward, mp_policy=policy)
+        fully_shard(layer, mp_policy=policy)
+        loss_of(layer(sequences(dtype)[rank : rank + 1])).backward()
+        gradients.append([p.grad.full_tensor() for p in layer.parameters()])
+    return gradients
+
+
+def sequences(dtype):
+    return inputs.random((2, 100, WIDTH), torch.bfloat16, "x").to(dtype)
+
+
+def test_sharded_parameters(tmp_path):
+    gradients, _ = processes.run(2, sharded_gradients, tmp_path)
+    for (dtype, gathered, module_is_unit), ours in zip(SHARDED, gradients, strict=True):
+        whole = Layer(dtype).double()
+        loss_of(whole(sequences(torch.float64))).backward()
+        # Where the module is gathered for each chunk, its gradients are scattered for each chunk.
+        narrow = torch.bfloat16 in (dtype, gathered)
+        bound = (0.05 if module_is_unit else 0.01) if narrow else 1e-6
+        for mine, parameter in zip(ours, whole.parameters(), strict=True):
+            error = (2 * mine.double() - parameter.grad).abs().max() / parameter.grad.abs().max()
+            assert error < bound, f"{dtype} {gathered} {module_is_unit}: {error}"
 
 
 def forward_and_backward(function, x):

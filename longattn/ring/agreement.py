@@ -28,8 +28,8 @@ class Agreement:
         """
         if not self._enabled or function in self._asked or self._ranks.world_size == 1:
             return
-        self._asked.add(function)
         compare(self._ranks, function, calls)
+        self._asked.add(function)
 
 
 @dataclasses.dataclass(frozen=True)
