@@ -197,6 +197,9 @@ def test_under_autocast():
     assert out.dtype == torch.bfloat16 and lse.dtype == torch.float32
 
 
+INFINITE = torch.full((Q_HEADS,), torch.inf)
+
+
 def wrong_calls() -> dict:
     q, k, v = tensors(PROMPT, 1)
     plan = longattn.ring.plan(PROMPT, VirtualRing(2))
@@ -208,6 +211,10 @@ def wrong_calls() -> dict:
     return {
         "a gradient is wanted": (plan, (q, learned, values, Causal()), last, "no gradients"),
         "of sinks": (plan, (q, keys, values, Causal()), {**last, "sink_logits": logits}, "no_grad"),
+        "no number": (
+            *(plan, (q, keys, values, Causal()), {**last, "sink_logits": INFINITE}),
+            "must hold finite numbers, or -inf",
+        ),
         "packed": (packed, (q, keys, values, Causal()), last, "one sequence, not packed"),
         "no mask": (plan, (q, keys, values), last, "mask is required"),
         "q_start": (plan, (q, keys, values, Causal()), dict(q_start=None), "must be an int"),

@@ -219,6 +219,21 @@ def test_attention_names_the_rank_that_differs(tmp_path):
             assert difference in told[name]
 
 
+def mismatched_dilation(rank):
+    plan = longattn.ring.plan(20, layout="contiguous")
+    q, k, v = torch.randn(3, 1, plan.lengths[rank], 2, 16)
+    try:
+        longattn.dilated_attention(q, k, v, [8, 16], [1, 4 if rank == 1 else 2], plan=plan)
+    except ValueError as error:
+        return str(error)
+
+
+def test_dilated_attention_names_the_rank_that_differs(tmp_path):
+    told = processes.run(3, mismatched_dilation, tmp_path)
+    difference = "branches is [(8, 1), (16, 2)] on ranks 0 and 2 but [(8, 1), (16, 4)] on rank 1"
+    assert told == [f"ranks disagree in dilated_attention: {difference}"] * 3
+
+
 def test_the_comparison_can_be_switched_off():
     asked = []
 

@@ -110,6 +110,9 @@ def test_a_plan_does_not_change():
     assert (plan.seq_len, plan.layout, plan.world_size, plan.lengths) == (8, "zigzag", 2, (4, 4))
 
 
+INFINITE = torch.full((2,), float("inf"))
+
+
 def test_wrong_calls():
     plan = ring.plan(9, ring.VirtualRing(2), "contiguous")
     q, k, v = (shards(plan) for _ in range(3))
@@ -124,6 +127,7 @@ def test_wrong_calls():
         ((q, k, v, Causal()), dict(backend="tpu"), ValueError, "backend must be None or one of"),
         ((q, k, v, Causal()), dict(softcap=0.0), ValueError, "softcap must be in"),
         ((q, k, v, Causal()), dict(return_lse=1), TypeError, "return_lse must be True or False"),
+        ((q, k, v, Causal()), dict(sink_logits=INFINITE), ValueError, "must hold finite numbers"),
     ]
     for arguments, keywords, error, sentence in wrong:
         with pytest.raises(error, match=sentence):

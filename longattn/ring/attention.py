@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from longattn import backends, checks, score_arguments
+from longattn import backends, checks, score_arguments, score_checks
 from longattn.attention import default_scale, head_rules
 from longattn.ring import loop
 from longattn.ring.autograd import Call, attend
@@ -53,6 +53,7 @@ def attention(
 
 
 def run(call: Call, q: list, k: list, v: list, scores, return_lse: bool):
+    score_checks.check_sink_values(scores.sink_logits)
     outs, lses = attend(call, q, k, v, scores.bias, scores.sink_logits)
     out = call.communicator.join(list(outs))
     return (out, call.communicator.join(list(lses))) if return_lse else out

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from longattn import backends, checks, score_arguments, sinks, transforms
+from longattn import backends, checks, score_arguments, score_checks, sinks, transforms
 from longattn.attention import default_scale, encode_head_rules, head_rules
 from longattn.engine import scores_of
 from longattn.ring.attention import in_one_dtype
@@ -48,6 +48,7 @@ def decode(
     if q_start is None:
         raise TypeError("q_start must be an integer: where in the sequence the first query stands")
     q_start, _ = checks.check_positions(False, q_start, 0)
+    score_checks.check_sink_values(sink_logits)
     backend = backends.choose(backend, q.device)
     partials = []
     for rank, keys, values, ranges in zip(communicator.ranks, k, v, appended):
@@ -57,7 +58,7 @@ def decode(
         check_step(rules, max((piece.step for piece in pieces), default=1))
         first, last = _distances(q_start, q.shape[1], pieces)
         scores = score_arguments.lower_distances(
-            tensors[0], bias, softcap, sink_logits, first, last, mask=mask
+            tensors[0], bias, softcap, sink_logits, first, last, masks=(mask,)
         )
         if transforms.is_differentiated(*tensors, scores.bias, sink_logits):
             raise NotImplementedError(
