@@ -112,8 +112,10 @@ def table_size(monkeypatch, call) -> int:
 
 def test_tables_are_no_longer_than_what_is_shown(monkeypatch):
     q, k = torch.randn(1, 3, 2, 32), torch.randn(1, 500, 2, 32)
-    windowed = table_size(monkeypatch, lambda bias: longattn.attention(q, k, k, Window(9), bias=bias))
-    assert windowed <= 9
+    in_window = table_size(
+        monkeypatch, lambda bias: longattn.attention(q, k, k, Window(9), bias=bias)
+    )
+    assert in_window <= 9
     xpos = longattn.RotaryEmbedding.xpos(32, scale_base=0.5)
     assert chunk_length(xpos, torch.float32) == 32
     of_chunks = table_size(
