@@ -9,7 +9,7 @@ import torch
 
 import closeness
 import inputs
-from longattn.reference import dense
+from longattn.reference import softmax
 
 
 @dataclasses.dataclass
@@ -114,7 +114,7 @@ def delta_weights(scores, v, counts, bias=None, softcap=None, sink_logits=None):
     return DeltaWeights.apply(scores, v, counts)
 
 
-ATTEND, WEIGH = dense._attend, dense._weigh
+ATTEND, WEIGH = softmax.attend, softmax.weigh
 LOG2_E = math.log2(math.e)
 
 
@@ -132,7 +132,7 @@ def compare(function, theirs, tensors, arguments, key, slack=0.0, rounding=0.0) 
     exact = reference_results(torch.float64)
     eager = [reference_results(dtype)]
     if dtype == torch.float32:
-        with mock.patch.multiple(dense, _attend=delta_form, _weigh=delta_weights):
+        with mock.patch.multiple(softmax, attend=delta_form, weigh=delta_weights):
             eager.append(reference_results(dtype))
     check(actual, eager, exact, tensors, arguments.get("softmax_scale"), slack, rounding)
     return exact

@@ -4,6 +4,17 @@
 import torch
 
 from longattn import biases
+from longattn.reference.softmax import lse_dtype
+
+
+def bias_matrices(bias, q, q_positions, k_positions):
+    """[q_heads, q_len, kv_len], or None."""
+    if bias is None:
+        return None
+    distances = q_positions[:, None] - k_positions[None, :]
+    heads = q.shape[2]
+    dtype = lse_dtype(q)
+    return torch.stack([bias_matrix(bias, distances, h, heads, dtype) for h in range(heads)])
 
 
 def bias_matrix(bias, distances, head, q_heads, dtype):

@@ -13,7 +13,8 @@ import math
 import torch
 
 from longattn import masks
-from longattn.reference.biases import bias_matrix
+from longattn.reference import softmax
+from longattn.reference.biases import bias_matrices
 
 
 def visible(mask, q_positions, k_positions, head=0):
@@ -82,15 +83,15 @@ def attention(
     if cu_seqlens_q is None and cu_seqlens_k is None:
         i, j = _positions(q, k, q_start, k_start)
         counts = _per_head(q, lambda head: visible(mask, i, j, head))
-        rule["bias"] = _bias(bias, q, i, j)
-        out, lse = _attend(q, k, v, counts, softmax_scale, **rule)
+        rule["bias"] = bias_matrices(bias, q, i, j)
+        out, lse = softmax.attend(q, k, v, counts, softmax_scale, **rule)
         return (out, lse) if return_lse else out
 
     if q_start is not None or k_start != 0:
         raise ValueError("packed sequences have their own positions: leave q_start and k_start out")
     ends_q, ends_k = cu_seqlens_q.tolist(), cu_seqlens_k.tolist()  # one given means both
     outs = [v.new_zeros(0, q.shape[1], v.shape[-1])]
-    lses = [v.new_zeros(q.shape[1], 0, dtype=_lse_dtype(q))]
+    lses = [v.new_zeros(q.shape[1], 0, dtype=softmax.lse_dtype(q))]
     for s in range(len(ends_q) - 1):
         rows, keys = slice(ends_q[s], ends_q[s + 1]), slice(ends_k[s], ends_k[s + 1])
         out, lse = attention(
@@ -231,14 +232,14 @@ def dilated_attention(
         )
         for w, r in zip(segment_lengths, dilation_rates, strict=True)
     ]
-    rule = {"bias": _bias(bias, q, i, j), "softcap": softcap}
+    rule = {"bias": bias_matrices(bias, q, i, j), "softcap": softcap}
     counts = sum(pattern.int() for pattern in branches)
-    out, lse = _attend(q, k, v, counts, softmax_scale, **rule, sink_logits=sink_logits)
+    out, lse = softmax.attend(q, k, v, counts, softmax_scale, **rule, sink_logits=sink_logits)
     if detach_weights:
         _refuse(sink_logits=sink_logits)
-        partials = [_attend(q, k, v, pattern, softmax_scale, **rule) for pattern in branches]
-        weights, _ = _mixing_weights([branch_lse for _, branch_lse in partials])
-        out = _mix([branch_out for branch_out, _ in partials], weights.detach())
+        partials = [softmax.attend(q, k, v, pattern, softmax_scale, **rule) for pattern in branches]
+        weights, _ = softmax.mixing_weights([branch_lse for _, branch_lse in partials])
+        out = softmax.mix([branch_out for branch_out, _ in partials], weights.detach())
     return (out, lse) if return_lse else out
 
 
@@ -248,8 +249,8 @@ def merge_partials(outs, lses):
     outs: a sequence of [..., q_len, q_heads, dim]; lses: of [..., q_heads, q_len].
     lse = ln sum_a e^lse_a and out = sum_a e^(lse_a - lse) out_a.
     """
-    weights, lse = _mixing_weights(lses)
-    return _mix(outs, weights), lse
+    weights, lse = softmax.mixing_weights(lses)
+    return softmax.mix(outs, weights), lse
 
 
 def _dilated(segment_length, rate, offset, causal, q_positions, k_positions):
@@ -268,75 +269,6 @@ def _offset(head_offset, head, q, rate):
     raise ValueError(f"head_offset must be 'mod' or 'blocks', got {head_offset!r}")
 
 
-def _attend(q, k, v, counts, softmax_scale, bias=None, softcap=None, sink_logits=None):
-    """(out, lse) of softmax(scores + ln counts); counts [q_heads, q_len, kv_len], 0 hides a key.
-
-    bias [q_heads, q_len, kv_len]; sink_logits [q_heads]: one more key a head, of value 0.
-    """
-    group = q.shape[2] // k.shape[2]
-    k, v = k.repeat_interleave(group, dim=2), v.repeat_interleave(group, dim=2)
-    scale = q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale
-    scores = torch.einsum("bihd,bjhd->bhij", q, k) * scale
-    return _weigh(scores, v, counts, bias, softcap, sink_logits)
-
-
-def _weigh(scores, v, counts, bias=None, softcap=None, sink_logits=None):
-    """The same, of scores [batch, q_heads, q_len, kv_len] and v [batch, kv_len, q_heads, dim]."""
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    if bias is not None:
-        scores = scores + bias.to(scores.dtype)
-    hidden = counts == 0
-    scores = scores + counts.to(scores.dtype).clamp(min=1).log()
-    # Rows that see nothing go through softmax as zeros and are cleared afterwards: a row of -inf
-    # would be NaN, and its gradient would stay NaN behind any mask.
-    sees_nothing = hidden.all(dim=-1)
-    scores = scores.masked_fill(hidden & ~sees_nothing[..., None], -math.inf)
-    if sink_logits is not None:
-        return _attend_with_sinks(scores.masked_fill(hidden, -math.inf), v, sink_logits)
-    scores = scores.masked_fill(sees_nothing[..., None], 0.0)
-    weights = scores.softmax(dim=-1).masked_fill(hidden, 0.0)
-    out = torch.einsum("bhij,bjhd->bihd", weights, v)
-    lse = scores.to(_lse_dtype(scores)).logsumexp(dim=-1).masked_fill(sees_nothing, -math.inf)
-    return out, lse
-
-
-def _attend_with_sinks(scores, v, sink_logits):
-    """A column of sink logits, of which no value comes: there is no row that sees nothing."""
-    sinks = sink_logits.to(scores.dtype)[None, :, None, None].expand(*scores.shape[:-1], 1)
-    scores = torch.cat([scores, sinks], dim=-1)
-    out = torch.einsum("bhij,bjhd->bihd", scores.softmax(dim=-1)[..., :-1], v)
-    return out, scores.to(_lse_dtype(scores)).logsumexp(dim=-1)
-
-
-def _bias(bias, q, q_positions, k_positions):
-    """[q_heads, q_len, kv_len], or None."""
-    if bias is None:
-        return None
-    distances = q_positions[:, None] - k_positions[None, :]
-    heads = q.shape[2]
-    dtype = _lse_dtype(q)
-    return torch.stack([bias_matrix(bias, distances, h, heads, dtype) for h in range(heads)])
-
-
-def _mixing_weights(lses):
-    """e^(lse_a - lse) of each partial, 0 where all are empty, and lse, their sum's logarithm."""
-    stacked = torch.stack(torch.broadcast_tensors(*lses))
-    empty = (stacked == -math.inf).all(dim=0)
-    stacked = stacked.masked_fill(empty, 0.0)
-    weights = stacked.softmax(dim=0).masked_fill(empty, 0.0)
-    return weights, stacked.logsumexp(dim=0).masked_fill(empty, -math.inf)
-
-
-def _mix(outs, weights):
-    dtype = torch.stack([out.new_zeros(()) for out in outs]).dtype
-    mixed = sum(
-        out * weight.transpose(-1, -2).unsqueeze(-1)  # [..., heads, rows] -> [..., rows, heads, 1]
-        for out, weight in zip(outs, weights, strict=True)
-    )
-    return mixed.to(dtype)
-
-
 def _positions(q, k, q_start, k_start):
     """Positions of queries and keys; by default the last query stands at the last key."""
     q_len, kv_len = q.shape[1], k.shape[1]
@@ -349,10 +281,6 @@ def _positions(q, k, q_start, k_start):
 
 def _per_head(q, pattern):
     return torch.stack([pattern(head) for head in range(q.shape[2])])
-
-
-def _lse_dtype(q):
-    return torch.float64 if q.dtype == torch.float64 else torch.float32
 
 
 def _refuse(**arguments):

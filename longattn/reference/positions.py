@@ -10,7 +10,8 @@ import math
 
 import torch
 
-from longattn.reference import dense
+from longattn.reference import dense, softmax
+from longattn.reference.biases import bias_matrices
 
 
 def rerope_attention(
@@ -215,7 +216,7 @@ def _attention(
     if seq_len is None and rope.depends_on_length:
         seq_len = max([1] + lengths)  # one table for all sequences of a call
     outs = [v.new_zeros(0, q.shape[1], v.shape[-1])]
-    lses = [v.new_zeros(q.shape[1], 0, dtype=dense._lse_dtype(q))]
+    lses = [v.new_zeros(q.shape[1], 0, dtype=softmax.lse_dtype(q))]
     for s in range(len(lengths)):
         rows, keys = slice(ends_q[s], ends_q[s + 1]), slice(ends_k[s], ends_k[s + 1])
         of_s = (q[None, rows], k[None, keys], v[None, keys])
@@ -238,8 +239,8 @@ def _one_sequence(
     scale = q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale
     factors = _row_factors(q_scale, i).to(_wide(q.dtype))
     scores = _products(q, k, rope, phi(*pair), seq_len) * (scale * factors[:, None])
-    bias = dense._bias(bias, q, i, j)
-    return dense._weigh(scores.to(q.dtype), v, shown, bias, softcap, sink_logits)
+    bias = bias_matrices(bias, q, i, j)
+    return softmax.weigh(scores.to(q.dtype), v, shown, bias, softcap, sink_logits)
 
 
 def _products(q, k, rope, phi, seq_len):
