@@ -14,6 +14,8 @@ from longattn import reference
 from longattn.masks import Band, Causal, Full, Groups, Prefix, Window
 from longattn.patterns.bands import Far
 from longattn.patterns.xpos import Chunk, chunk_length
+from test_scores import BIASES as SCORE_BIASES
+from test_scores import HEADS, parameters
 
 SIZES = st.integers(1, 12)
 MASKS = st.one_of(
@@ -148,3 +150,43 @@ def test_sizes_of_other_heads_are_a_sentence_with_a_bias_too(name):
     }[name]
     with pytest.raises(ValueError, match="per-head tuple of length . q has 4 heads|length"):
         call(bias=longattn.Alibi())
+
+
+def test_tables_end_where_the_mask_does():
+    """A decoding step against many keys builds the table of its window, not of all keys."""
+    q, k, v = (torch.randn(1, n, HEADS, 8) for n in (1, 5000, 5000))
+    seen = []
+
+    class Watched(longattn.Kerple):
+        def form(self, call):
+            form = super().form(call)
+            seen.append(form.values.shape[1])
+            return form
+
+    bias = Watched(torch.rand(HEADS), torch.rand(HEADS))
+    plain = longattn.Kerple(bias.r1, bias.r2)
+    for mask, size in (
+        (Window(64), 64),
+        (Window(64, sink_tokens=1), 5000),
+        (Groups(100), 100),
+        (Causal(), 5000),
+        (Band(10, 20), 11),  # no key is ahead of the last
+    ):
+        ours = longattn.attention(q, k, v, mask, bias=bias)
+        expected = reference.attention(q, k, v, mask, bias=plain)
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+        assert seen.pop() == size, mask
+
+
+@pytest.mark.parametrize(
+    "bias", ["alibi", "alibi ceiling", "kerple log", "kerple power", "sandwich"]
+)
+def test_biases_far_from_home(bias):
+    """Queries that stand 2^31 positions behind their keys: tables hold what is met, no more."""
+    shapes, build = SCORE_BIASES[bias]
+    leaves = parameters(torch.Generator().manual_seed(1), *shapes)
+    tensors = inputs.qkv(Case("far", Full(), 30, 40, q_heads=HEADS, head_dim=8), torch.float64)
+    arguments = dict(bias=build(*leaves), q_start=2**31)
+    ours = longattn.attention(*tensors, Full(), **arguments)
+    expected = reference.attention(*tensors, Full(), **arguments)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)

@@ -18,6 +18,7 @@ import inputs
 import longattn
 import rotary_cases
 import test_scores
+import test_simt_scores
 from cases import Dilated
 from longattn import backends, reference
 from mutations import MUTATIONS
@@ -161,7 +162,7 @@ def compare(case) -> None:
         rest = (case.bias, case.softcap, case.sinks, torch.bfloat16)
         test_scores.check(case.case, *rest, grain=8, backend="mutated")
     else:
-        test_scores.check_pattern(case.pattern, case.case, "mutated")
+        test_simt_scores.check_pattern(case.pattern, case.case, "mutated")
 
 
 def difference_of_visits(module, case) -> str:

@@ -54,7 +54,7 @@ def compare_compiled(call, cases, arguments_of=lambda case: {}):
             torch.testing.assert_close(ours, theirs)
 
 
-# Of apply_rotary: test_apply_rotary_torch.py; of xPos, whose graphs take long: test_xpos.py.
+# Of apply_rotary: test_apply_rotary_compile.py; of xPos, whose graphs take long: test_xpos.py.
 @pytest.mark.parametrize("name", ["rerope", "lm_infinite", *LONG])
 def test_compile_fullgraph(name):
     """Dynamic lengths: the graph of the first one serves the other."""

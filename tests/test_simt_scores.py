@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Biases, caps and sinks in the emulated CUDA kernels: what test_scores.py leaves out, since only
-these kernels have stages, shares and slices."""
+"""Biases, caps and sinks in the emulated CUDA kernels: cases of the CPU, and those that only these
+kernels have, with stages, shares and slices."""
 
 import pytest
 import torch
@@ -11,10 +11,46 @@ import longattn
 from cases import Case
 from longattn import reference
 from longattn.masks import Causal, Groups, Window
-from test_scores import HEADS, check
+from test_scores import EMULATED, HEADS, PATTERNS, check, two_calls
 from test_simt import SCHEDULES
 
 BFLOAT16 = torch.bfloat16
+
+
+@pytest.mark.parametrize("case", EMULATED, ids=str)
+@pytest.mark.parametrize(
+    "bias, softcap, sinks",
+    [
+        ("alibi", None, False),
+        ("table, two sides", None, True),
+        (None, 2.5, False),
+        ("kerple log", 5.0, True),
+        (None, None, True),
+    ],
+)
+def test_the_cases_of_the_cpu(simt, case, bias, softcap, sinks):
+    check(case, bias, softcap, sinks, torch.bfloat16, grain=8, backend="simt")
+
+
+@pytest.mark.parametrize("scale", [-0.3, 0.0])
+def test_other_scales(simt, scale):
+    more = dict(grain=8, backend="simt", softmax_scale=scale)
+    check(EMULATED[0], "alibi", 2.0, True, torch.float16, **more)
+
+
+@pytest.mark.parametrize("name", ["dilated", "dilated, from elsewhere"])
+def test_dilated_score_arguments(simt, name):
+    check_pattern(name, Case("pattern", Causal(), 133, 140, q_heads=4, kv_heads=2), "simt")
+
+
+def check_pattern(name, case, backend):
+    tensors = inputs.qkv(case, torch.bfloat16, grain=8)
+    emulated = PATTERNS[name](longattn)
+    ours = two_calls(lambda *qkv, **rest: emulated(*qkv, backend=backend, **rest), tensors)
+    exact = two_calls(PATTERNS[name](reference), [tensor.double() for tensor in tensors])
+    for actual, expected in zip(ours, exact, strict=True):
+        largest = max(1.0, expected[expected.isfinite()].abs().amax().item())
+        torch.testing.assert_close(actual.double(), expected.double(), rtol=0, atol=0.02 * largest)
 
 
 @pytest.mark.parametrize("case", [
