@@ -44,6 +44,8 @@ REAL = [
     Case("causal", Causal(), 1100, q_heads=HEADS, kv_heads=2, head_dim=128),
     Case("window", Window(300, sink_tokens=70), 1300, q_heads=HEADS, kv_heads=1, head_dim=64),
     Case("packed", Causal(), q_lengths=(700, 0, 1, 900), q_heads=HEADS, head_dim=64),
+    # A share has more sequences than a block looks at together.
+    Case("many packed", Causal(), q_lengths=(70, 0) + (1, 5) * 600, q_heads=HEADS, head_dim=64),
 ]
 
 

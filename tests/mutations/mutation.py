@@ -62,6 +62,10 @@ SCORED = {
     "biased in turn": Scored(Case("in turn", Window(80), 150, batch=3, **_SHORT), "alibi learned"),
     "biased slices": Scored(Case("slices", Window(70), 600, **_SHORT), "alibi learned"),
     "biased residues": Scored(Case("residues", Causal(), 133, 140, **_SHORT), pattern="dilated"),
+    "biased, packed": Scored(
+        Case("packed", Causal(), q_lengths=(40, 300, 1, 0), kv_lengths=(50, 300, 9, 20), **_SHORT),
+        "table, two sides",
+    ),
     "capped": Scored(Case("capped", Causal(), 130, **_SHORT), softcap=1.5),
     "wide cap": Scored(Case("wide cap", Causal(), 130, **_SHORT), softcap=200.0),
     "sinks": Scored(Case("sinks", Window(20), 70, **_SHORT), sinks=True),
@@ -91,6 +95,7 @@ SHRUNK = {
         ("kQueriesOfSlice = 2048;", "kQueriesOfSlice = 128;"),
         ("kQueriesOfSliceByRow = 4;", "kQueriesOfSliceByRow = 1;"),
         ("kQueriesOfBiasShare = 1024;", "kQueriesOfBiasShare = 128;"),
+        ("kBlocksOfPackedBias = 8192;", "kBlocksOfPackedBias = 1;"),
     ),
     "csrc/cuda/rotary/parameters.h": (("kMaxBiasSlices = 256;", "kMaxBiasSlices = 2;"),),
 }
@@ -117,6 +122,7 @@ SOFTMAX = "cuda/forward/online_softmax.h"
 EPILOGUE = "cuda/forward/epilogue.h"
 QUERY_GRADIENT = "cuda/backward/sm80/query_gradient.cuh"
 KEY_GRADIENT = "cuda/backward/sm80/key_gradient.cuh"
+LONGEST = "cuda/schedule/longest_sequence.cuh"
 BIAS_GRADIENT = "cuda/backward/sm80/bias_gradient.cuh"
 ROW_DOT = "cuda/row_dot/kernel.cuh"
 GENERAL = "cuda/scores/general.h"
