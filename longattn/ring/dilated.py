@@ -3,8 +3,9 @@
 
 Keys of the own rank are met where they lie, as in one process. The kept keys of segments that go
 on on other ranks travel there, once, while the own ones are computed with; their gradients come
-back in the accumulator's dtype and are added up in the order of ranks. (The authors' code drops the keys of
-the own rank and aligns the rest wrongly if causal; here the result is that of one process.)"""
+back in the accumulator's dtype and are added up in the order of ranks. (The authors' code drops the
+keys of the own rank and aligns the rest wrongly if causal; here the result is that of one process.)
+"""
 
 from __future__ import annotations
 

@@ -63,7 +63,8 @@ void report(const Access& earlier, const Access& later, uint32_t chunk) {
   const int byte = std::countr_zero(static_cast<unsigned>(earlier.bytes & later.bytes));
   const uint32_t offset = chunk * kChunk + byte - kSharedBase;
   b.race = "simt: kernel " + b.kernel + ", block " + std::to_string(b.index) +
-           ": race on shared memory, offset " + std::to_string(offset) + ": " + described(later, false) + ", what " + described(earlier, true) +
+           ": race on shared memory, offset " + std::to_string(offset) + ": " +
+           described(later, false) + ", what " + described(earlier, true) +
            (earlier.progress == kOnItsWay ? ", and the copy has not been waited for."
                                           : ", and no barrier lies between.");
 }
