@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import arguments, commands, end_to_end, standard
+from bench import arguments, commands, end_to_end, ring, ring_overlap, standard
 from bench.measure import Options
 from bench.run import Run, clock_for, standard_run
 
@@ -31,6 +31,11 @@ def parser() -> argparse.ArgumentParser:
     command("errors", "errors against float64, ours beside the rivals'")
     add = command("scaling", "exponents of time and memory against length")
     add("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    add = command("ring", "a ring of processes: CPU time of all ranks, bytes, errors")
+    add("--length", type=arguments.positive, default=ring.RingCase.length)
+    add("--plan", action="store_true", help="project from which block on nothing waits for a link")
+    add("--tflops", type=float, help="of attention kernels, for --plan; default: measured here")
+    add("--bandwidth", type=float, default=25.0, help="GB/s of a link, for --plan (default 25)")
     add = command("end_to_end", "transformers' Llama trained with SDPA and with longattn")
     add("--dtypes", nargs="+", default=standard.DTYPES, choices=standard.DTYPES)
     for name in ("length", "steps", "layers", "hidden"):
@@ -44,6 +49,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(words=None) -> int:
     given = parser().parse_args(words)
+    if given.command == "ring" and given.plan:
+        flops = given.tflops * 1e12 if given.tflops else ring_overlap.measured_flops()
+        machine = ring_overlap.Machine(flops, given.bandwidth * 1e9)
+        print("\n".join(ring_overlap.table_of(machine)))
+        return 0
     if hasattr(given, "run"):
         return given.run(given) or 0
     settings = {"repeats": given.repeats, "seconds": given.seconds, "seed": given.seed}
@@ -67,6 +77,8 @@ def _measure(given, run: Run, options: Options) -> None:
         run.errors(standard.error_jobs(), options)
     elif given.command == "scaling":
         run.scaling(given.dtypes, options)
+    elif given.command == "ring":
+        run.ring(options, given.length)
     elif given.command == "end_to_end":
         sizes = {name: getattr(given, name) for name in ("length", "steps", "layers", "hidden")}
         run.end_to_end(given.dtypes, options, **sizes)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Optional
 
+from bench import ring
 from bench.cases.scores import PLAIN
 from bench.cases.threads import ONE
 from bench.cases.two_bands import DENSE, LAMBDA
@@ -115,7 +116,7 @@ def verdicts(result: dict) -> list:
     for goal in GOALS:
         rows = [row for row in result["rows"] if goal.fits(row) and "ratio" in row]
         found += [_verdict(goal, row) for row in rows] or [_unmeasured(goal)]
-    return found + _small_call(result) + _exponents(result)
+    return found + _small_call(result) + _exponents(result) + _rings(result)
 
 
 def _verdict(goal: Goal, row: dict) -> Verdict:
@@ -155,6 +156,21 @@ def _exponents(result: dict) -> list:
             met = None if value is None else value <= MOST
             found.append(Verdict(work, "exponent", f"≤ {MOST:g}", value, value, value, met))
     return found
+
+
+def _rings(result: dict) -> list:
+    return [
+        Verdict(
+            f"{row['title']}, {row['part']}, {row['dtype']} N {row['length']}: CPU time of all "
+            f"{row['world_size']} ranks",
+            "one process",
+            f"≤ {ring.MOST:g}",
+            *(row["ratio"],) * 3,
+            row["ratio"] <= ring.MOST,
+        )
+        for row in result.get("ring", ())
+        if row["world_size"] > 1
+    ]
 
 
 def text_of(verdict: Verdict) -> str:

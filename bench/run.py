@@ -13,7 +13,7 @@ import tempfile
 import torch
 from tqdm import tqdm
 
-from bench import end_to_end, errors, goals, record, scaling, show, small_call, standard, timing
+from bench import end_to_end, errors, goals, record, ring, scaling, show, small_call, standard, timing
 from bench.measure import Options, measure
 
 # How torch's kernels and the libraries under them are held to an instruction set.
@@ -86,6 +86,18 @@ class Run:
             rows = end_to_end.train(shape, options.clock, options.seed)
             self.add("end_to_end", rows, [end_to_end.text_of(row) for row in rows])
 
+    def ring(self, options: Options, length: int = ring.RingCase.length) -> None:
+        reason = ring.cannot_run()
+        if reason:
+            print(f"no ring: {reason}", flush=True)
+            return
+        for case in ring.cases(length):
+            rows = ring.measure(case, options.repeats)
+            self.add("ring", rows, [ring.text_of(row) for row in rows])
+        for mask, layout in (("causal", "zigzag"), ("causal", "striped")):
+            row = ring.errors(ring.RingCase(mask, layout, dtype="bfloat16"))
+            self.add("ring_errors", [row], [ring.text_of(row)])
+
     def wrong(self) -> list:
         """What longattn itself got wrong."""
         return [
@@ -104,6 +116,7 @@ def standard_run(options: Options, settings: dict, path) -> Run:
         run.add("rows", rows, show.lines_of(rows))
     run.errors(standard.error_jobs(), options)
     run.scaling(["float32"], options)
+    run.ring(options)
     run.end_to_end(standard.DTYPES, options)
     goals.tell(run.result)
     return run

@@ -123,6 +123,28 @@ def scaling_table(rows: list) -> str:
     return table(["case", "dtype", "part", "lengths", "time ~ N^", "memory ~ N^"], cells)
 
 
+def ring_table(rows: list) -> str:
+    cells = [
+        [
+            row["title"], row["part"], str(row["world_size"]), f"{row['cpu_ms']:.4g}",
+            f"{row['ratio']:.2f}", f"{row['megabytes']:.3g}", str(row["hops"]),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    header = ["case", "part", "ranks", "CPU ms of all ranks", "beside one process", "MB", "hops"]
+    return table(header, cells)
+
+
+def ring_errors_table(rows: list) -> str:
+    cells = []
+    for row in rows:
+        for name in ("out", "dq", "dk", "dv"):
+            told = [f"{value:.2e}" for value in row[name]]
+            cells.append([row["title"], row["dtype"], name, *told, str(row[f"{name}_exponent"])])
+    ranks = [f"{count} rank{'s' * (count > 1)}" for count in rows[0]["ranks"]]
+    return table(["case", "dtype", "rms error of", *ranks, "~ P^"], cells)
+
+
 def end_to_end_table(rows: list) -> str:
     """Whole models; the losses at both ends, and how far from SDPA's they ever are."""
     base = {row["dtype"]: row for row in rows if row["contender"] == end_to_end.SDPA}

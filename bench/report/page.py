@@ -65,6 +65,9 @@ def _run(name: str, result: dict, folder: pathlib.Path, number: int) -> list:
         pictures.scaling(result["scaling"], folder / picture)
         parts += ["### Growth with length", tables.scaling_table(result["scaling"])]
         parts.append(f"![growth]({picture})")
+    if result.get("ring"):
+        parts += ["### Rings of processes on one machine", tables.ring_table(result["ring"])]
+        parts += [tables.ring_errors_table(result["ring_errors"])]
     if result.get("end_to_end"):
         picture = f"loss_{number}.png"
         pictures.losses(result["end_to_end"], folder / picture)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What it costs that packed sequences are worked on last one first, and only within a sequence
-// longest work first: how long a GPU is busy with causal queries, against longest work first of all.
+// longest work first: how long a GPU is busy with causal queries, against all longest work first.
 #include <algorithm>
 #include <cstdio>
 #include <functional>
