@@ -13,6 +13,7 @@ import gpu_session
 import guards
 import support_results
 from longattn import backends, native
+from longattn.rotary import engine as rotary_engine
 
 # Tests of bench/ import it. Last on the path, so that an installed longattn stays the one tested.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
@@ -60,8 +61,11 @@ def simt_module(tmp_path_factory):
 
 
 @pytest.fixture
-def simt(simt_module):
+def simt(simt_module, monkeypatch):
     """The emulator's module, with its plainest schedule."""
+    rotated = guards.GuardedResults()
+    monkeypatch.setattr(rotary_engine, "empty_like", rotated)
     simt_module.configure()
     yield simt_module
     simt_module.configure()
+    rotated.check()

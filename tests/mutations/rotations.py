@@ -3,6 +3,7 @@
 
 from mutations.mutation import (
     ADD_BIASES,
+    CANARY,
     DIVIDED,
     MISALIGNED,
     ROTARY,
@@ -126,6 +127,22 @@ ROTATIONS = [
         "if (normalizes && works) squares = sum_of_vector(product_of(x, x), geometry.lanes);",
         "normalized",
         DIVIDED,
+    ),
+    Mutation(
+        "rows beyond the last are rotated",
+        ROTARY,
+        "thread.works && row < side.rows",
+        "thread.works",
+        "normalized alone",
+        CANARY,
+    ),
+    Mutation(
+        "gradients of rows beyond the last are stored",
+        ROTARY,
+        "thread_works && row < side.rows",
+        "thread_works",
+        "normalized alone",
+        CANARY,
     ),
     Mutation(
         "gradients keep what lies along the vector",
