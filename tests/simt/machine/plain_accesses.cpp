@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <cstring>
+
 #include "machine/block.h"
 #include "machine/races.h"
 #include "machine/shared_memory.h"
@@ -67,6 +69,24 @@ void __tsan_func_exit() {}
 void __tsan_vptr_update(void*, void*) {}
 
 void __tsan_vptr_read(void*) {}
+
+// clang's, in the place of the functions without the prefix.
+void* __tsan_memcpy(void* to, const void* from, size_t bytes) {
+  touched(from, bytes, false, __builtin_return_address(0));
+  touched(to, bytes, true, __builtin_return_address(0));
+  return std::memcpy(to, from, bytes);
+}
+
+void* __tsan_memmove(void* to, const void* from, size_t bytes) {
+  touched(from, bytes, false, __builtin_return_address(0));
+  touched(to, bytes, true, __builtin_return_address(0));
+  return std::memmove(to, from, bytes);
+}
+
+void* __tsan_memset(void* to, int byte, size_t bytes) {
+  touched(to, bytes, true, __builtin_return_address(0));
+  return std::memset(to, byte, bytes);
+}
 
 // Whether a static variable of a function has been made.
 char __tsan_atomic8_load(const volatile char* pointer, int) {
