@@ -205,7 +205,12 @@ class T5Bias(Bias):
         distances = torch.arange(first, self.max_distance + 1, device=self.buckets.device)
         size = self.buckets.shape[1]
         index = t5_bucket(distances, size, self.max_distance, self.bidirectional)
-        return RelativeBias(self.buckets[:, index], origin=-first)
+        if self.buckets.device.type == "cpu":
+            # Indexing would add up gradients in an order that several threads make.
+            table = self.buckets.gather(1, index.expand(self.buckets.shape[0], -1))
+        else:
+            table = self.buckets[:, index]
+        return RelativeBias(table, origin=-first)
 
     def form(self, call: Call) -> Form:
         return self.relative().form(call)

@@ -190,6 +190,23 @@ def test_gradients_are_the_same_bits_for_any_number_of_threads(batch):
         assert all(torch.equal(a, b) for a, b in zip(results[0], other))
 
 
+def test_gradients_of_buckets_are_the_same_bits_for_any_number_of_threads():
+    """A table of so few heads and so many distances that torch cuts the sums of a bucket."""
+    before = torch.get_num_threads()
+    buckets = torch.zeros(1, 32, requires_grad=True)
+    weight = torch.randn(1, 100_001, generator=torch.Generator().manual_seed(0))
+    bias = longattn.RelativeBias.from_t5(buckets, max_distance=100_000)
+    found = []
+    try:
+        for threads in (1, 4, 4, 4, 4):
+            torch.set_num_threads(threads)
+            table = bias.relative().table
+            found += torch.autograd.grad((table * weight).sum(), buckets)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(found[0], other) for other in found[1:])
+
+
 def test_compile_with_score_arguments():
     def forward(q, k, v, slopes, table, sinks):
         first = longattn.attention(q, k, v, Causal(), bias=longattn.Alibi(slopes), softcap=5.0)
