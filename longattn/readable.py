@@ -24,5 +24,12 @@ def has_values(tensor: torch.Tensor) -> bool:
     )
 
 
+def active_fake_mode():
+    """The FakeTensorMode that is on, or None: what is computed then must not be kept."""
+    if torch.compiler.is_compiling():
+        return None
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
+
+
 def can_be_read(tensor: torch.Tensor) -> bool:
     return may_read_values(tensor.device) and has_values(tensor)

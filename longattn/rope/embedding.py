@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Optional
 
 import torch
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
+from longattn.readable import active_fake_mode
 from longattn.rope import fields, hugging_face, rope_parameters
 from longattn.rope.geometry import Geometry
 from longattn.rope.scaling import Scaling
@@ -73,13 +75,16 @@ class RotaryEmbedding:
                 f"xpos_scale_base={scale_base} and scaling={self.scaling} exclude each other: xPos "
                 "is defined for unscaled angles, pass scaling=None"
             )
-        with torch.inference_mode(False):  # or autograd could not save what was made under it
-            table = self._table(None)
-            if table.shape != (self.rotary_dim // 2,):
-                raise ValueError(
-                    f"{self.scaling} gives {tuple(table.shape)} frequencies, "
-                    f"rotary_dim {self.rotary_dim} has {self.rotary_dim // 2} pairs"
-                )
+        if active_fake_mode() is None:
+            table = self._first_table()
+        else:  # a model that is built without memory, to be filled later
+            with unset_fake_temporarily():
+                table = self._first_table()
+        if table.shape != (self.rotary_dim // 2,):
+            raise ValueError(
+                f"{self.scaling} gives {tuple(table.shape)} frequencies, "
+                f"rotary_dim {self.rotary_dim} has {self.rotary_dim // 2} pairs"
+            )
         set_field(self, "_inv_freq", table)
         set_field(self, "_attention_factor", self._factor(None))
 
@@ -200,6 +205,10 @@ class RotaryEmbedding:
 
     def _geometry(self) -> Geometry:
         return Geometry(self.head_dim, self.rotary_dim, self.base, self.max_position_embeddings)
+
+    def _first_table(self) -> torch.Tensor:
+        with torch.inference_mode(False):  # or autograd could not save what was made under it
+            return self._table(None)
 
     def _table(self, seq_len) -> torch.Tensor:
         geometry = self._geometry()

@@ -7,10 +7,12 @@ import math
 from functools import lru_cache
 
 import torch
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from longattn import backends
 from longattn.checks import check_is_tensor
 from longattn.logn import LogN
+from longattn.readable import active_fake_mode
 from longattn.rotary import checks, ops, xpos
 from longattn.rotary import positions as places
 from longattn.rotary.maps import IDENTITY
@@ -199,7 +201,12 @@ def tables(rope, seq_len) -> tuple:
     """(inv_freq, attention_factor, log_growth or None) of a rope, for a length where it matters."""
     if torch.compiler.is_compiling():  # which looks through a cache, and warns that it does
         return _tables(rope, seq_len)
-    return _cached_tables(rope, seq_len)
+    mode = active_fake_mode()
+    if mode is None:
+        return _cached_tables(rope, seq_len)
+    with unset_fake_temporarily():
+        found = _cached_tables(rope, seq_len)
+    return tuple(mode.from_tensor(x) if isinstance(x, torch.Tensor) else x for x in found)
 
 
 def _tables(rope, seq_len) -> tuple:
