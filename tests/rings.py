@@ -25,6 +25,15 @@ MASKS = (
     Groups(48, shift=(0, 0, 24, 24)),
     Causal() & Groups(48, causal=False) & Band(30, None),
 )
+# Groups whose borders fall between the rows of a striped plan.
+UNEVEN_GROUPS = (
+    Groups(10),
+    Groups(7, shift=(0, 0, 3, 3)),
+    Groups(9, back=2, causal=False),
+    Groups(12) & Prefix(20),
+    Groups((7, 10, 12, 90), shift=(0, 1, 2, 3)),
+    Groups(13, shift=4) & Window(4, sink_tokens=20),
+)
 
 
 @dataclasses.dataclass(frozen=True)

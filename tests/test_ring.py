@@ -9,7 +9,7 @@ import inputs
 import longattn
 from longattn import reference, ring
 from longattn.masks import Causal, Full, Groups, Window
-from rings import LAYOUTS, MASKS, RingCase, on_virtual_ring
+from rings import LAYOUTS, MASKS, UNEVEN_GROUPS, RingCase, on_virtual_ring
 
 LENGTHS = {1: 61, 2: 96, 3: 101, 4: 127, 8: 98}
 
@@ -28,6 +28,13 @@ def check(case, world_size, dtype, grain=1, **keywords):
 @pytest.mark.parametrize("mask", MASKS, ids=str)
 def test_equals_the_whole(mask, world_size, layout):
     check(RingCase(layout, mask, LENGTHS[world_size]), world_size, torch.float64)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("mask", UNEVEN_GROUPS, ids=str)
+def test_borders_of_groups_between_rows(mask, layout):
+    for world_size in (2, 4):
+        check(RingCase(layout, mask, 79), world_size, torch.float64)
 
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16), ids=str)

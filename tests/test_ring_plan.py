@@ -10,7 +10,7 @@ import torch
 import inputs
 import longattn
 from longattn import ring
-from longattn.masks import Causal, Groups
+from longattn.masks import Causal
 from rings import LAYOUTS
 
 
@@ -136,13 +136,6 @@ def test_wrong_calls():
         plan.shard(torch.zeros(2, 8))
     with pytest.raises(ValueError, match="dimension 1 of x must have length 4"):
         plan.unshard([torch.zeros(2, 5), torch.zeros(2, 4)])
-
-
-def test_groups_that_stripes_cannot_say():
-    plan = ring.plan(20, ring.VirtualRing(4), "striped")
-    q, k, v = (shards(plan) for _ in range(3))
-    with pytest.raises(ValueError, match="must be a multiple of 4, got 6; use layout 'zigzag'"):
-        plan.attention(q, k, v, Groups(6))
 
 
 def test_second_derivatives_raise():

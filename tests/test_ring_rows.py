@@ -3,15 +3,22 @@
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from longattn import reference
 from longattn.masks import Causal, Groups, Prefix, Window
-from longattn.ring import ranges
+from longattn.ring import group_cuts, ranges
 from longattn.ring.pieces import Geometry, Piece, pieces_of
-from longattn.ring.row_rules import bounds_at, check_step, offset_between, row_rule, seen_rows
-from rings import LAYOUTS, MASKS
+from longattn.ring.row_rules import (
+    bounds_at,
+    check_step,
+    obstacle,
+    offset_between,
+    row_rule,
+    seen_rows,
+)
+from rings import LAYOUTS, MASKS, UNEVEN_GROUPS
 
 HEADS = 4
 
@@ -20,7 +27,7 @@ def positions(piece):
     return torch.arange(piece.length) * piece.step + piece.start
 
 
-def shown_by_rows(mask, head, rules, q, k) -> torch.Tensor:
+def shown_by_rows(head, rules, q, k) -> torch.Tensor:
     """Through the rule in rows: bool [q rows, k rows]."""
     offset = offset_between(q, k, rules)
     rule = row_rule(rules[head], offset, k)
@@ -39,14 +46,15 @@ def starts_and_steps():
 
 
 @settings(max_examples=400)
-@given(st.sampled_from(MASKS), st.integers(0, HEADS - 1), starts_and_steps())
+@given(st.sampled_from(MASKS + UNEVEN_GROUPS), st.integers(0, HEADS - 1), starts_and_steps())
 @example(Groups(48, shift=(0, 0, 24, 24)), 2, (12, 5, 20, 30, 20))
 @example(Groups(24, shift=12, causal=False), 0, (8, 7, 30, 12, 30))
 def test_rows_show_what_positions_show(mask, head, pair):
     step, q_start, q_len, k_start, k_len = pair
     rules = [mask.rule(h) for h in range(HEADS)]
+    assume(obstacle(rules, step) is None)
     q, k = Piece(q_start, step, q_len), Piece(k_start, step, k_len)
-    shown = shown_by_rows(mask, head, rules, q, k)
+    shown = shown_by_rows(head, rules, q, k)
     expected = reference.visible(mask, positions(q), positions(k), head)
     assert torch.equal(shown, expected)
 
@@ -55,6 +63,24 @@ def test_rows_show_what_positions_show(mask, head, pair):
     for begin, end in seen_rows(row_rule(rules[head], offset, k), offset.diagonal, q_len, k_len):
         near[begin:end] = True
     assert not (expected.any(0) & ~near).any(), "a key that is seen would stay at home"
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(UNEVEN_GROUPS), st.integers(0, HEADS - 1), starts_and_steps())
+def test_parts_show_what_positions_show(mask, head, pair):
+    """The same through pieces that were cut at the borders of groups."""
+    step, q_start, q_len, k_start, k_len = pair
+    rules = [mask.rule(h) for h in range(HEADS)]
+    queries, keys = Piece(q_start, step, q_len), Piece(k_start, step, k_len)
+    rows = []
+    for q in group_cuts.cut(queries, rules):
+        columns = []
+        for k in group_cuts.cut(keys, rules):
+            between = [group_cuts.rule_between(rule, q, k) for rule in rules]
+            columns.append(shown_by_rows(head, between, q, k))
+        rows.append(torch.cat(columns, 1))
+    expected = reference.visible(mask, positions(queries), positions(keys), head)
+    assert torch.equal(torch.cat(rows), expected)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,10 @@ class Piece(NamedTuple):
     length: int
     document: int = 0
 
+    @property
+    def last(self) -> int:
+        return self.start + (self.length - 1) * self.step
+
     def rows(self, begin: int, end: int) -> Piece:
         return self._replace(start=self.start + begin * self.step, length=end - begin)
 

@@ -159,10 +159,8 @@ class Plan:
             is rounded once and does not depend on timing.
 
         Raises:
-            As `longattn.attention`. ValueError too for Groups that the striped layout cannot say in
-            rows: sizes must be multiples of world_size, shifts of all heads congruent modulo it.
-            ValueError on every rank if their first calls differ, and RuntimeError if a rank does
-            not answer: both name it.
+            As `longattn.attention`. ValueError on every rank if their first calls differ, and
+            RuntimeError if a rank does not answer: both name it.
         """
         if unsupported:
             checks.reject_unknown("plan.attention", unsupported)

@@ -7,14 +7,15 @@ tokens go around once, and causal keys never go back to earlier ranks."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
 from longattn.attention import encode_head_rules
-from longattn.ring import ranges
+from longattn.ring import group_cuts, ranges
 from longattn.ring.pieces import Geometry, Piece, pieces_of
-from longattn.ring.row_rules import Offset, check_step, offset_between, row_rule, seen_rows
+from longattn.ring.row_rules import Offset, obstacle, offset_between, row_rule, seen_rows
 
 
 class Meeting(NamedTuple):
@@ -43,8 +44,6 @@ class Hop(NamedTuple):
 def route(geometry: Geometry, rules: tuple, rank: int) -> tuple:
     """The hops of a rank; the first one is at home. rules: one HeadRule for all heads, or one a
     head."""
-    step = geometry.step
-    check_step(rules, step)
     ranks = geometry.world_size
     own = _journey(geometry, rules, rank)
     hops = []
@@ -80,8 +79,9 @@ def _journey(geometry: Geometry, rules: tuple, source: int) -> tuple:
 def _seen_by(geometry: Geometry, rules: tuple, source: int, reader: int) -> tuple:
     """The rows of the source's keys that the reader's queries see."""
     seen = []
-    for _, k_begin, q, k in _neighbours(geometry, reader, _parts(geometry, source)):
-        _, lowered = _lower(rules, q, k)
+    keys = _parts(_pieces(geometry, rules, source))
+    for _, k_begin, q, k in _neighbours(geometry, rules, reader, keys):
+        _, lowered = _lower(geometry, rules, q, k)
         for rule, diagonal in lowered:
             rows = seen_rows(rule, diagonal, q.length, k.length)
             seen += [(k_begin + begin, k_begin + end) for begin, end in rows]
@@ -89,8 +89,9 @@ def _seen_by(geometry: Geometry, rules: tuple, source: int, reader: int) -> tupl
 
 
 def _meetings(geometry: Geometry, rules: tuple, rank: int, source: int, rows: tuple):
-    for q_begin, k_begin, q, k in _neighbours(geometry, rank, _parts(geometry, source, rows)):
-        offset, lowered = _lower(rules, q, k)
+    keys = _parts(_pieces(geometry, rules, source), rows)
+    for q_begin, k_begin, q, k in _neighbours(geometry, rules, rank, keys):
+        offset, lowered = _lower(geometry, rules, q, k)
         if any(seen_rows(rule, diagonal, q.length, k.length) for rule, diagonal in lowered):
             yield Meeting(
                 (q_begin, q_begin + q.length),
@@ -101,34 +102,58 @@ def _meetings(geometry: Geometry, rules: tuple, rank: int, source: int, rows: tu
             )
 
 
-def _lower(rules: tuple, q: Piece, k: Piece) -> tuple:
+@lru_cache(maxsize=4096)
+def _pieces(geometry: Geometry, rules: tuple, rank: int) -> tuple:
+    pieces = pieces_of(geometry, rank)
+    if not _has_cuts(rules, geometry.step):
+        return pieces
+    return tuple(part for piece in pieces for part in group_cuts.cut(piece, rules))
+
+
+@lru_cache(maxsize=256)
+def _has_cuts(rules: tuple, step: int) -> bool:
+    return obstacle(rules, step) is not None
+
+
+def _lower(geometry: Geometry, rules: tuple, q: Piece, k: Piece) -> tuple:
+    """-> (offset, (rule in rows, diagonal) of each of the rules)."""
+    if geometry.step > 1 and _has_cuts(rules, geometry.step):
+        rules = [group_cuts.rule_between(rule, q, k) for rule in rules]
     offset = offset_between(q, k, rules)
     return offset, [(row_rule(rule, offset, k), offset.diagonal) for rule in rules]
 
 
-def _neighbours(geometry: Geometry, reader: int, keys):
+def _neighbours(geometry: Geometry, rules: tuple, reader: int, keys):
     """(first row, first row, queries, keys) of each of the reader's pieces and each of these pieces
-    of one document."""
+    of one document, as far as the rules reach."""
+    behind, ahead = (max(reach) for reach in zip(*(rule.reach() for rule in rules)))
     queries = {}
-    for begin, piece in _parts(geometry, reader):
+    for begin, piece in _parts(_pieces(geometry, rules, reader)):
         queries.setdefault(piece.document, []).append((begin, piece))
+    firsts = {document: [q.start for _, q in found] for document, found in queries.items()}
     for k_begin, k in keys:
-        for q_begin, q in queries.get(k.document, ()):
+        found = queries.get(k.document, [])
+        # Pieces rise: those after the first that begins too late are too late as well.
+        stop = bisect_right(firsts.get(k.document, []), k.last + behind)
+        for q_begin, q in reversed(found[:stop]):
+            if q.last + ahead < k.start:
+                break
             yield q_begin, k_begin, q, k
 
 
-def _parts(geometry: Geometry, rank: int, rows=None) -> list:
+def _parts(pieces: tuple, rows=None) -> list:
     """(first row, piece) of a rank's pieces; or of what is left of them when these rows are put one
     after another."""
-    pieces = pieces_of(geometry, rank)
     begins = list(accumulate((piece.length for piece in pieces), initial=0))
     if rows is None:
         return list(zip(begins, pieces))
     parts, place = [], 0
     for begin, end in rows:
-        for first, piece in zip(begins, pieces):
-            low, high = max(begin, first), min(end, first + piece.length)
-            if low < high:
-                parts.append((place + low - begin, piece.rows(low - first, high - first)))
+        first = bisect_right(begins, begin) - 1
+        for piece_begin, piece in zip(begins[first:], pieces[first:]):
+            low, high = max(begin, piece_begin), min(end, piece_begin + piece.length)
+            if low >= high:
+                break
+            parts.append((place + low - begin, piece.rows(low - piece_begin, high - piece_begin)))
         place += end - begin
     return parts

@@ -7,7 +7,7 @@ q.start - k.start = diagonal * step + remainder, their distance is
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from longattn.masks import (
     DIAGONAL,
@@ -37,24 +37,29 @@ class Bounds(NamedTuple):
     end: int
 
 
-def check_step(rules, step: int) -> None:
-    """Raises where rows cannot say what the rules mean. The same on every rank."""
+def obstacle(rules, step: int) -> Optional[str]:
+    """Why rows that are `step` positions apart cannot say what the rules mean; None: they can."""
     groups = [term for rule in rules for term in rule.terms if term[0] in (GROUPS, RECENT_GROUPS)]
-    remedy = "use layout 'zigzag' or 'contiguous'"
     for _, size, _ in groups:
         if size % step:
-            raise ValueError(
-                f"under the striped layout over {step} ranks the size of Groups must be a multiple "
-                f"of {step}, got {size}; {remedy}"
-            )
+            return f"the size of Groups must be a multiple of {step}, got {size}"
     shifts = sorted({place % size % step for _, size, place in groups})
     if len(shifts) > 1:
-        raise ValueError(
-            f"under the striped layout over {step} ranks the shifts of Groups must have one "
-            f"remainder modulo {step} in all heads, got {shifts}; {remedy}"
+        return (
+            f"the shifts of Groups must have one remainder modulo {step} in all heads, got {shifts}"
         )
     if groups and step > 1 and any(t[0] == PREFIX for rule in rules for t in rule.terms):
-        raise ValueError(f"Prefix cannot join Groups under the striped layout; {remedy}")
+        return "Prefix cannot join Groups"
+    return None
+
+
+def check_step(rules, step: int) -> None:
+    reason = obstacle(rules, step)
+    if reason is not None:
+        raise ValueError(
+            f"where rows are {step} positions apart (striped layout), {reason}; use layout "
+            "'zigzag' or 'contiguous'"
+        )
 
 
 def offset_between(q: Piece, k: Piece, rules) -> Offset:
