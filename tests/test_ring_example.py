@@ -125,6 +125,19 @@ def test_chunks_of_a_layer_change_no_number():
         torch.testing.assert_close(ours, results[0])
 
 
+def test_a_layer_compiles_around_the_ring():
+    x, attend = one_rank(50, torch.float64)
+    block = layer(16, torch.float64)
+
+    def results(function):
+        out = function(x, attend)
+        return [out, *torch.autograd.grad(out.square().sum(), [x, *block.parameters()])]
+
+    compiled = results(torch.compile(block, backend="aot_eager"))
+    for ours, plain in zip(compiled, results(block), strict=True):
+        torch.testing.assert_close(ours, plain)
+
+
 def test_a_layer_keeps_six_tensors_as_long_as_the_sequence():
     """x, q, k, v, the attention's out and the sum of x and that; lse and a weight on top."""
     x, attend = one_rank(1024)

@@ -23,26 +23,32 @@ LATE = 2
 PATIENCE = 1.0  # less than failures.PATIENCE: tests should not take long
 
 
-def attend(ranks: ProcessGroup) -> None:
+def attend(ranks: ProcessGroup):
     plan = longattn.ring.plan(40, ranks, check=False)
-    q, k, v = torch.ones(3, 1, plan.lengths[ranks.rank], 1, 8)
-    plan.attention(q, k, v, longattn.Full())
+    q, k, v = torch.ones(3, 1, plan.lengths[ranks.rank], 1, 8, requires_grad=True)
+    return plan.attention(q, k, v, longattn.Full())
 
 
+def backward_of_attention(ranks: ProcessGroup):
+    loss = attend(ranks).sum()
+    return lambda: loss.backward()
+
+
+# What is done in time, and returns what a rank dies before, or comes late to.
 CALLS = {
-    "attention": attend,
-    "all_gather": lambda ranks: ranks.all_gather([torch.ones(3)]),
-    "all_reduce": lambda ranks: ranks.all_reduce([torch.ones(3)], "max"),
-    "gather_objects": lambda ranks: ranks.gather_objects([{"a": 1}]),
+    "attention": lambda ranks: lambda: attend(ranks),
+    "backward": backward_of_attention,
+    "all_reduce": lambda ranks: lambda: ranks.all_reduce([torch.ones(3)], "max"),
+    "gather_objects": lambda ranks: lambda: ranks.gather_objects([{"a": 1}]),
 }
 
 
-def try_to(call, ranks) -> tuple:
+def try_to(call) -> tuple:
     """(message of the RuntimeError or None, seconds)"""
     failures.PATIENCE = PATIENCE  # in a rank's own process
     start = time.monotonic()
     try:
-        call(ranks)
+        call()
     except RuntimeError as error:
         return str(error), time.monotonic() - start
     return None, time.monotonic() - start
@@ -59,11 +65,12 @@ def own_groups(names) -> dict:
 def late_rank(rank, names):
     outcomes = {}
     for name, ranks in own_groups(names).items():
+        call = CALLS[name](ranks)
         attend(ranks)
         dist.barrier()
         if rank == LATE:
             time.sleep(TIMEOUT + 1.5 * PATIENCE)
-        outcomes[name] = try_to(CALLS[name], ranks)
+        outcomes[name] = try_to(call)
     dist.barrier()
     return outcomes
 
@@ -72,18 +79,21 @@ def slow_rank(rank):
     [ranks] = own_groups(["slow"]).values()
     if rank == LATE:
         time.sleep(1.0)
-    return try_to(attend, ranks)[0]
+    return try_to(lambda: attend(ranks))[0]
 
 
 def rank_that_dies(rank, name):
     [ranks] = own_groups([name]).values()
+    call = CALLS[name](ranks)
     attend(ranks)
+    dist.barrier()
     if rank == LATE:
+        time.sleep(0.5)  # the last words of the barrier arrive
         os.kill(os.getpid(), signal.SIGKILL)
-    return try_to(CALLS[name], ranks)
+    return try_to(call)
 
 
-@pytest.mark.parametrize("name", ["attention", "all_reduce", "gather_objects"])
+@pytest.mark.parametrize("name", list(CALLS))
 def test_a_rank_that_dies_is_named_by_all_others(tmp_path, name):
     outcomes = processes.run(4, rank_that_dies, tmp_path, name, killed=[LATE])
     for rank, outcome in enumerate(outcomes):
