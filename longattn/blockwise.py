@@ -39,16 +39,12 @@ def blockwise_feedforward(module, x: torch.Tensor, chunk_size: int) -> torch.Ten
         changes the length, or it holds batch normalisation that trains, which mixes positions.
     """
     _check(module, x, chunk_size)
+    chunks = x.split(chunk_size, dim=-2)
     if not torch.is_grad_enabled():
-        return _joined([_checked(module, chunk) for chunk in x.split(chunk_size, dim=-2)])
-    run = shared_parameters.with_wide_gradients(module) if x.shape[-2] > chunk_size else module
+        return _joined([_checked(module, chunk) for chunk in chunks])
+    run = shared_parameters.with_wide_gradients(module) if len(chunks) > 1 else module
     with _uncached_autocast(x.device.type):
-        return _joined(
-            [
-                checkpoint(_checked, run, chunk, use_reentrant=False)
-                for chunk in x.split(chunk_size, dim=-2)
-            ]
-        )
+        return _joined([checkpoint(_checked, run, chunk, use_reentrant=False) for chunk in chunks])
 
 
 def _check(module, x, chunk_size) -> None:
