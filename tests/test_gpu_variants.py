@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import bench_modules
-import cuda_static
 import gpu_support
+from bench import cuda_static
 from longattn import native
 
 pytestmark = gpu_support.marks
