@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from longattn import backends, checks, partial_engine, score_checks
+from longattn.allocation import converted
 from longattn.engine import layouts, scores_of, sinks_of
 from longattn.partial_engine import Partial
 
@@ -131,9 +132,9 @@ def backward(
         wants_sinks=wants_sinks,
     )
     return (
-        [gradients.dq[band].to(tensor.dtype) for band, tensor in enumerate(q)],
-        [gradients.dk[band].to(tensor.dtype) for band, tensor in enumerate(k)],
-        gradients.dv.to(v.dtype),
+        [converted(gradients.dq[band], tensor.dtype) for band, tensor in enumerate(q)],
+        [converted(gradients.dk[band], tensor.dtype) for band, tensor in enumerate(k)],
+        converted(gradients.dv, v.dtype),
         gradients.bias.to(bias.dtype) if wants_bias else v.new_empty(0),
         gradients.sink_logits.to(sink_logits.dtype) if wants_sinks else v.new_empty(0),
     )

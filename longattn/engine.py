@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 
 from longattn import backends, checks, native, partial_engine, score_checks
+from longattn.allocation import converted
 from longattn.native import Layout, Scores
 from longattn.partial_engine import Partial, accumulator_dtype
 
@@ -127,9 +128,9 @@ def backward(
         wants_sinks=wants_sinks,
     )
     return (
-        gradients.dq[0].to(q.dtype),
-        gradients.dk[0].to(k.dtype),
-        gradients.dv.to(v.dtype),
+        converted(gradients.dq[0], q.dtype),
+        converted(gradients.dk[0], k.dtype),
+        converted(gradients.dv, v.dtype),
         gradients.bias.to(bias.dtype) if wants_bias else q.new_empty(0),
         gradients.sink_logits.to(sink_logits.dtype) if wants_sinks else q.new_empty(0),
     )

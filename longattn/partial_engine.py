@@ -10,7 +10,7 @@ from typing import NamedTuple, Optional
 
 import torch
 
-from longattn import backends, distance_sums
+from longattn import allocation, backends, distance_sums
 from longattn.native import BiasGradient, Layout, Scores
 
 
@@ -73,15 +73,15 @@ def forward(partials, v, scores: Scores, sink_logits, engine, *, merge: bool) ->
     # The first partial writes its result where that has the dtype that the others merge into.
     writes = not merge or (dtype == q.dtype and covers)
     if writes and covers:
-        out = q.new_empty(out_shape)
+        out = allocation.empty(q, out_shape)
         lse = q.new_empty(lse_shape(q), dtype=dtype)
     else:
-        out = q.new_zeros(out_shape, dtype=dtype if merge else q.dtype)
+        out = allocation.zeros(q, out_shape, dtype if merge else q.dtype)
         lse = q.new_full(lse_shape(q), float("-inf"), dtype=dtype)
         if sink_logits is not None and merge:
             lse.copy_(sink_logits[:, None].expand_as(lse))  # a partial with one key of value 0
     if layout.batch == 0:
-        return out.to(q.dtype), lse
+        return allocation.converted(out, q.dtype), lse
     for i, partial in enumerate(partials):
         q, k, layout, rules = partial
         problem = (q, k, partial.of_keys(v), layout, rules, scores)
@@ -89,7 +89,7 @@ def forward(partials, v, scores: Scores, sink_logits, engine, *, merge: bool) ->
         engine.forward(
             *problem, out, lse, merge=not first, sink_logits=sink_logits if first else None
         )
-    return out.to(q.dtype), lse
+    return allocation.converted(out, q.dtype), lse
 
 
 def backward(
@@ -113,7 +113,7 @@ def backward(
     dtype = accumulator_dtype(q.dtype)
     whole = whole_softmax(dout, dlse, out, lse, q.dtype, backend)
     gradients = {}
-    dv = torch.zeros_like(v, dtype=dtype, memory_format=torch.contiguous_format)
+    dv = allocation.zeros(v, v.shape, dtype)
     bias_values = torch.zeros_like(scores.bias) if wants_bias else None
     delta = None if detach_weights else whole.delta(engine)
     for partial in partials:
@@ -130,7 +130,7 @@ def backward(
             continue
         dv_of_keys = partial.of_keys(dv)
         workspace_size, shares = engine.backward_sizes(*problem)
-        workspace = q.new_empty(workspace_size, dtype=dtype)
+        workspace = allocation.empty(q, workspace_size, dtype)
         sums = empty_bias_gradient(q, layout, shares, dtype) if wants_bias else None
         engine.backward(*problem, whole.dout, whole.lse, delta, dq, dk, dv_of_keys, workspace, sums)
         if wants_bias:
@@ -161,7 +161,7 @@ def whole_softmax(dout, dlse, out, lse, dtype, backend: backends.Backend) -> Who
 def _gradient_of(role: str, tensor, gradients: dict, dtype) -> torch.Tensor:
     key = (role, id(tensor))  # one tensor may be both q and k
     if key not in gradients:
-        gradients[key] = tensor.new_zeros(tensor.shape, dtype=dtype)
+        gradients[key] = allocation.zeros(tensor, tensor.shape, dtype)
     return gradients[key]
 
 

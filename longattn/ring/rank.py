@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 
+from longattn import allocation
 from longattn.backends import Backend
 from longattn.native import Layout, Scores
 from longattn.partial_engine import accumulator_dtype, lse_shape
@@ -46,7 +47,7 @@ class Rank(NamedTuple):
     def empty_result(self) -> tuple:
         """(out, lse) to merge partials into; accumulator dtype."""
         dtype = accumulator_dtype(self.q.dtype)
-        out = self.q.new_zeros((*self.q.shape[:-1], self.v.shape[-1]), dtype=dtype)
+        out = allocation.zeros(self.q, (*self.q.shape[:-1], self.v.shape[-1]), dtype)
         lse = self.q.new_full(lse_shape(self.q), float("-inf"), dtype=dtype)
         if self.sink_logits is not None:  # a partial with one key of value 0
             lse.copy_(self.sink_logits[:, None].expand_as(lse))
@@ -67,13 +68,11 @@ class Rank(NamedTuple):
             return row_biases.empty_sums(scores.bias, layout, 1) if wants_bias else None
         workspace_size, shares = engine.backward_sizes(*problem)
         sums = row_biases.empty_sums(scores.bias, layout, shares) if wants_bias else None
-        workspace = into[0].new_empty(workspace_size)
+        workspace = allocation.empty(into[0], workspace_size)
         engine.backward(*problem, *incoming, *into, workspace, sums)
         return sums
 
 
 def zeros_like(tensors) -> list:
     """Contiguous, in the accumulator's dtype."""
-    return [
-        torch.zeros(x.shape, dtype=accumulator_dtype(x.dtype), device=x.device) for x in tensors
-    ]
+    return [allocation.zeros(x, x.shape, accumulator_dtype(x.dtype)) for x in tensors]

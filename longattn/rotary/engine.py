@@ -8,12 +8,11 @@ from typing import NamedTuple, Optional
 
 import torch
 
-from longattn import backends, native
+from longattn import allocation, backends, native
 from longattn.engine import accumulator_dtype
 from longattn.rotary import checks, turns
 from longattn.rotary.maps import PositionMap
 
-LARGE_BYTES = 2**22  # from here on a tensor is worth large pages
 NO_TENSOR = (0, 0, 0, 0)
 
 
@@ -158,14 +157,8 @@ def _sides(inputs, rotated, gradients, shapes, dtype, positions, biases, bias_gr
 
 
 def empty_like(like: torch.Tensor) -> torch.Tensor:
-    """A dense tensor with its order of dimensions; a large one on the CPU in large pages."""
-    tensor = torch.empty_like(like)
-    if tensor.device.type != "cpu" or isinstance(tensor, torch._subclasses.FakeTensor):
-        return tensor
-    size = tensor.numel() * tensor.element_size()
-    if size >= LARGE_BYTES:
-        native.module().advise_huge_pages(tensor.data_ptr(), size)
-    return tensor
+    """A dense tensor with its order of dimensions."""
+    return allocation.in_large_pages(torch.empty_like(like))
 
 
 def forward(q, k, inv_freq, log_growth, q_positions, k_positions, q_bias, k_bias, *settings):
