@@ -29,7 +29,8 @@ def module():
         raise ImportError(
             f"longattn's native module is not in {Path(__file__).parent}. To build it there, run "
             "`pip install -e .` in longattn's source folder. If longattn is installed already, "
-            "this Python was started in the source folder and took that: start it in another one. "
+            "this Python was started in the source folder and took that: start it in another "
+            "folder. "
             f"(The import said: {_import_error})"
         )
     return _native
