@@ -11,6 +11,7 @@ from gpu_support import DEVICE, captured
 pytestmark = gpu_support.marks
 
 ROPE = longattn.RotaryEmbedding(64)
+XPOS = longattn.RotaryEmbedding.xpos(64, scale_base=2.0)
 
 
 def rotated(q, k, q_bias, k_bias, positions=None):
@@ -32,8 +33,13 @@ def infinite(q, k, q_bias, k_bias):
     )
 
 
+def in_chunks(q, k, q_bias, k_bias):
+    """xPos, cut into chunks of 128."""
+    return (longattn.xpos_attention(q, k, k, XPOS, window=300),)
+
+
 every_function = pytest.mark.parametrize(
-    "function", [rotated, rerope, infinite], ids=lambda f: f.__name__
+    "function", [rotated, rerope, infinite, in_chunks], ids=lambda f: f.__name__
 )
 
 

@@ -29,6 +29,7 @@ def call(q, k, v, slopes, table, sinks):
     biases = (
         longattn.Alibi(slopes), longattn.Alibi(), longattn.RelativeBias(table, origin=5),
         longattn.Kerple(slopes, slopes), longattn.Sandwich(32),
+        longattn.Alibi([0.5, 0.25, 0.1, 0.05]), longattn.RelativeBias.from_t5(table[:, :32]),
     )  # fmt: skip
     outs = [longattn.attention(q, k, v, Window(200), bias=bias, **rest) for bias in biases]
     return sum(outs[1:], outs[0])
