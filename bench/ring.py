@@ -148,7 +148,8 @@ def errors(case: RingCase) -> dict:
         made = [out.detach(), *torch.autograd.grad(out, leaves, gradient)]
         for errors_of, one, other in zip(found.values(), made, truth):
             errors_of.append((one.double() - other).square().mean().sqrt().item())
-    row = dataclasses.asdict(case) | {"title": case.title, "length": ERROR_LENGTH, "ranks": list(ERROR_RANKS)}
+    said = {"title": case.title, "length": ERROR_LENGTH, "ranks": list(ERROR_RANKS)}
+    row = dataclasses.asdict(case) | said
     for name, values in found.items():
         row[name] = [float(f"{value:.3g}") for value in values]
         row[f"{name}_exponent"] = round(exponent(ERROR_RANKS, values), 3)

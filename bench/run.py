@@ -13,7 +13,8 @@ import tempfile
 import torch
 from tqdm import tqdm
 
-from bench import end_to_end, errors, goals, record, ring, scaling, show, small_call, standard, timing
+from bench import end_to_end, errors, goals, record, ring, scaling, show, small_call, standard
+from bench import timing
 from bench.measure import Options, measure
 
 # How torch's kernels and the libraries under them are held to an instruction set.

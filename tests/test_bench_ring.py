@@ -20,7 +20,7 @@ def test_ranks_are_measured_together(monkeypatch):
         (1, "forward"), (1, "both"), (2, "forward"), (2, "both"),
     ]  # fmt: skip
     row_bytes = (16 + 16) * 4
-    # Zigzag over two ranks: each sees the other's first chunk, and the first sees all of the second.
+    # Zigzag over two ranks: each sees the other's first chunk, and the first all of the second.
     sent = [row["megabytes"] * 1e6 / row_bytes for row in rows]
     assert sent[0] == sent[1] == 0 and sent[2] == pytest.approx(72, rel=0.05)
     assert sent[3] == pytest.approx(3 * sent[2], rel=0.05)  # keys, keys again, their gradients
