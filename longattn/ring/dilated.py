@@ -41,14 +41,15 @@ def backward(me: Rank, dout, dlse, out, lse, *, wants_bias: bool, wants_sinks: b
     into = dq, dk, dv = zeros_like([me.q, me.k, me.v])
     dbias = torch.zeros_like(me.scores.bias) if wants_bias else None
     blocks, wait = _gather(me)
+    detached = me.route.branches.detach_weights
+    if not detached:
+        deltas = [whole.delta(me.backend.engine)] * len(me.route.branches.pairs)
+        _backward_own(me, whole, deltas, into, dbias)
     yield
     wait()
-    deltas = _deltas(me, whole, blocks)
-    for branch, delta in enumerate(deltas):
-        incoming = Incoming(whole.dout, whole.lse, delta)
-        sums = me.run_backward(*_own_problem(me, branch), incoming, into, wants_bias)
-        if wants_bias:
-            dbias += row_biases.gradient_of_values(sums, me.scores, 1, 0)
+    if detached:
+        deltas = _deltas_of_branches(me, whole, blocks)
+        _backward_own(me, whole, deltas, into, dbias)
     gradients = []
     for sparse, keys in blocks:
         incoming = Incoming(whole.dout, whole.lse, deltas[sparse.branch])
@@ -93,6 +94,16 @@ def _sparse_problem(me: Rank, sparse: SparseKeys, keys) -> tuple:
     return q, k, v, layout, encode_head_rules([Full().rule(0)]), scores
 
 
+def _backward_own(me: Rank, whole, deltas: list, into, dbias) -> None:
+    """Adds to the gradients `into`, of q, k and v, and to that of the bias if there is one."""
+    for branch, delta in enumerate(deltas):
+        incoming = Incoming(whole.dout, whole.lse, delta)
+        problem = _own_problem(me, branch)
+        sums = me.run_backward(*problem, incoming, into, wants_bias=dbias is not None)
+        if dbias is not None:
+            dbias += row_biases.gradient_of_values(sums, me.scores, 1, 0)
+
+
 def _forward_sparse(me: Rank, sparse: SparseKeys, keys, out, lse) -> None:
     rows, heads = _rows(me, sparse.queries), _slice(sparse.heads)
     lse_rows = lse[:, heads, rows].contiguous()  # engines step through neighbours only
@@ -118,14 +129,10 @@ def _backward_sparse(me: Rank, sparse: SparseKeys, keys, incoming, dq, wants_bia
     return gradients, sums
 
 
-def _deltas(me: Rank, whole, blocks) -> list:
-    """One for each branch: that of the whole, or of the branch alone where its weight in the
-    mixture is a constant."""
-    count = len(me.route.branches.pairs)
-    if not me.route.branches.detach_weights:
-        return [whole.delta(me.backend.engine)] * count
+def _deltas_of_branches(me: Rank, whole, blocks) -> list:
+    """Each branch has its own where its weight in the mixture is a constant."""
     deltas = []
-    for branch in range(count):
+    for branch in range(len(me.route.branches.pairs)):
         out, lse = me._replace(sink_logits=None).empty_result()
         me.run_forward(*_own_problem(me, branch), out, lse)
         for sparse, keys in blocks:

@@ -133,9 +133,10 @@ def _neighbours(geometry: Geometry, rules: tuple, reader: int, keys):
     firsts = {document: [q.start for _, q in found] for document, found in queries.items()}
     for k_begin, k in keys:
         found = queries.get(k.document, [])
-        # Pieces rise: those after the first that begins too late are too late as well.
+        # Pieces rise, so that those in reach are neighbours.
         stop = bisect_right(firsts.get(k.document, []), k.last + behind)
-        for q_begin, q in reversed(found[:stop]):
+        for place in range(stop - 1, -1, -1):
+            q_begin, q = found[place]
             if q.last + ahead < k.start:
                 break
             yield q_begin, k_begin, q, k
