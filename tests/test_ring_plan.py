@@ -31,6 +31,21 @@ def test_positions_of_documents_begin_anew():
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("borders", (None, [0, 4, 15]), ids=str)
+def test_shards_are_rotated_at_their_positions(layout, borders):
+    plan = ring.plan(15, ring.VirtualRing(4), layout, cu_seqlens=borders)
+    rope = longattn.RotaryEmbedding(8)
+    q, k = torch.randn(2, 1, 15, 2, 8)
+    shards = zip(plan.shard(q), plan.shard(k), plan.positions())
+    rotated = [longattn.apply_rotary(*pair, rope, rows) for *pair, rows in shards]
+    ends = borders or [0, 15]
+    positions = torch.cat([torch.arange(b - a) for a, b in zip(ends, ends[1:])])
+    expected = longattn.apply_rotary(q, k, rope, positions)
+    for ours, theirs in zip(zip(*rotated), expected):
+        assert torch.equal(plan.unshard(ours), theirs)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dim", (0, 1, -2))
 def test_shard_and_unshard(layout, dim):
     plan = ring.plan(11, ring.VirtualRing(3), layout)

@@ -81,10 +81,8 @@ def _seen_by(geometry: Geometry, rules: tuple, source: int, reader: int) -> tupl
     seen = []
     keys = _parts(_pieces(geometry, rules, source))
     for _, k_begin, q, k in _neighbours(geometry, rules, reader, keys):
-        _, lowered = _lower(geometry, rules, q, k)
-        for rule, diagonal in lowered:
-            rows = seen_rows(rule, diagonal, q.length, k.length)
-            seen += [(k_begin + begin, k_begin + end) for begin, end in rows]
+        rows = _seen_rows(*_lower(geometry, rules, q, k), q, k)
+        seen += [(k_begin + begin, k_begin + end) for begin, end in rows]
     return ranges.union(seen)
 
 
@@ -92,13 +90,13 @@ def _meetings(geometry: Geometry, rules: tuple, rank: int, source: int, rows: tu
     keys = _parts(_pieces(geometry, rules, source), rows)
     for q_begin, k_begin, q, k in _neighbours(geometry, rules, rank, keys):
         offset, lowered = _lower(geometry, rules, q, k)
-        if any(seen_rows(rule, diagonal, q.length, k.length) for rule, diagonal in lowered):
+        if _seen_rows(offset, lowered, q, k):
             yield Meeting(
                 (q_begin, q_begin + q.length),
                 (k_begin, k_begin + k.length),
                 k.step,
                 offset,
-                encode_head_rules([rule for rule, _ in lowered]),
+                encode_head_rules(lowered),
             )
 
 
@@ -116,11 +114,21 @@ def _has_cuts(rules: tuple, step: int) -> bool:
 
 
 def _lower(geometry: Geometry, rules: tuple, q: Piece, k: Piece) -> tuple:
-    """-> (offset, (rule in rows, diagonal) of each of the rules)."""
+    """-> (offset, the rules in rows)."""
     if geometry.step > 1 and _has_cuts(rules, geometry.step):
         rules = [group_cuts.rule_between(rule, q, k) for rule in rules]
     offset = offset_between(q, k, rules)
-    return offset, [(row_rule(rule, offset, k), offset.diagonal) for rule in rules]
+    in_rows = {rule: row_rule(rule, offset, k) for rule in set(rules)}
+    return offset, [in_rows[rule] for rule in rules]
+
+
+def _seen_rows(offset: Offset, lowered: list, q: Piece, k: Piece) -> list:
+    """Ranges of the piece's keys that queries see in some head."""
+    return [
+        rows
+        for rule in set(lowered)
+        for rows in seen_rows(rule, offset.diagonal, q.length, k.length)
+    ]
 
 
 def _neighbours(geometry: Geometry, rules: tuple, reader: int, keys):
