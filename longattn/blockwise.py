@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from numbers import Integral
 
 import torch
@@ -39,12 +40,14 @@ def blockwise_feedforward(module, x: torch.Tensor, chunk_size: int) -> torch.Ten
         changes the length, or it holds batch normalisation that trains, which mixes positions.
     """
     _check(module, x, chunk_size)
-    chunks = x.split(chunk_size, dim=-2)
+    chunks = x.split(operator.index(chunk_size), dim=-2)  # NumPy's integers too
     if not torch.is_grad_enabled():
-        return _joined([_checked(module, chunk) for chunk in chunks])
+        return _joined([_checked(module(chunk), chunk) for chunk in chunks])
     run = shared_parameters.with_wide_gradients(module) if len(chunks) > 1 else module
     with _uncached_autocast(x.device.type):
-        return _joined([checkpoint(_checked, run, chunk, use_reentrant=False) for chunk in chunks])
+        return _joined(
+            [_checked(checkpoint(run, chunk, use_reentrant=False), chunk) for chunk in chunks]
+        )
 
 
 def _check(module, x, chunk_size) -> None:
@@ -65,8 +68,7 @@ def _check(module, x, chunk_size) -> None:
             )
 
 
-def _checked(module, chunk):
-    out = module(chunk)
+def _checked(out, chunk):
     if not isinstance(out, torch.Tensor) or out.shape[:-1] != chunk.shape[:-1]:
         raise ValueError(
             f"module must map [..., chunk, width] to [..., chunk, any width], it mapped "

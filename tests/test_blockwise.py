@@ -3,6 +3,7 @@
 
 import copy
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -233,6 +234,19 @@ def test_sharded_parameters(tmp_path):
         for mine, parameter in zip(ours, whole.parameters(), strict=True):
             error = (2 * mine.double() - parameter.grad).abs().max() / parameter.grad.abs().max()
             assert error < bound, f"{dtype} {gathered} {module_is_unit}: {error}"
+
+
+def test_lengths_and_chunk_sizes_may_change_under_compile():
+    module = feedforward()
+    compiled = torch.compile(blockwise_feedforward, backend="aot_eager")
+    for length, chunk_size in ((10, 3), (11, 4), (30, 5), (3, 5)):
+        x = torch.randn(1, length, WIDTH, requires_grad=True)
+        torch.testing.assert_close(compiled(module, x, chunk_size), module(x))
+
+
+def test_chunk_sizes_of_numpy():
+    module, x = feedforward(), torch.randn(1, 10, WIDTH)
+    torch.testing.assert_close(blockwise_feedforward(module, x, numpy.int64(3)), module(x))
 
 
 def forward_and_backward(function, x):
