@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Memory of results. The system makes fresh memory page by page as it is touched: for a large tensor
-on the CPU that takes longer than the memory traffic, unless it is asked for large pages."""
+"""Memory of results. The system makes fresh memory page by page as it is touched: for a large
+tensor on the CPU that takes longer than the memory traffic, unless it is asked for large pages."""
 
 from __future__ import annotations
 
