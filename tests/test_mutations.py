@@ -32,7 +32,7 @@ from mutations.mutation import (
     NAN,
     POISONED,
     RACE,
-    SHARED_RACE,
+    THREAD_RACE,
     SHRUNK,
     VISITS,
     WRONG,
@@ -198,8 +198,8 @@ def finding(module, case) -> tuple:
 
 def reported(sentence: str) -> str:
     """What the emulator's own error says."""
-    if "race on shared memory" in sentence:
-        return SHARED_RACE
+    if "race on" in sentence:
+        return THREAD_RACE
     if "deadlock" in sentence:
         return DEADLOCK
     if "what block" in sentence:

@@ -15,7 +15,7 @@ CANARY = "broken guard"  # memory beside the tensors has changed
 DIVIDED = "divided warp"
 DEADLOCK = "deadlock"
 RACE = "blocks touch the same memory"
-SHARED_RACE = "race on shared memory"
+THREAD_RACE = "threads race"
 MISALIGNED = "an address that is no multiple"
 VISITS = "visits of tiles that show nothing"
 

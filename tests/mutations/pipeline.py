@@ -7,7 +7,7 @@ from mutations.mutation import (
     KEY_GRADIENT,
     KEY_WALK,
     NAN,
-    SHARED_RACE,
+    THREAD_RACE,
     WALK,
     Mutation,
 )
@@ -18,23 +18,23 @@ REFILL = "    if (i + 1 < count) load(i + 1);  // whose stage is filled again"
 WAIT = "ptx::cp_async_wait<0>();         // this thread's part of tile i has landed,"
 
 PIPELINE = [
-    Mutation("tiles are not waited for", WALK, WAIT, ";", "causal", SHARED_RACE),
+    Mutation("tiles are not waited for", WALK, WAIT, ";", "causal", THREAD_RACE),
     Mutation(
         "tiles are waited for one group less",
         WALK,
         WAIT,
         "ptx::cp_async_wait<1>();",
         "wide",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
-    Mutation("warps read what others copy", WALK, MEET + REFILL, REFILL, "causal", SHARED_RACE),
+    Mutation("warps read what others copy", WALK, MEET + REFILL, REFILL, "causal", THREAD_RACE),
     Mutation(
         "stages are filled while others read them",
         WALK,
         MEET + REFILL,
         REFILL + "\n" + MEET,
         "causal",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "a warp meets at another barrier",
@@ -58,7 +58,7 @@ PIPELINE = [
         "ptx::synchronize_block();  // every thread sees the tile",
         ";",
         "causal",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "keys are read in the other stage",
@@ -66,7 +66,7 @@ PIPELINE = [
         "visit(index % kStages, tile.keys[index])",
         "visit((index + 1) % kStages, tile.keys[index])",
         "causal",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "keys fill one stage",
@@ -74,7 +74,7 @@ PIPELINE = [
         "load(stages[index % kStages], first_key)",
         "load(stages[0], first_key)",
         "causal",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "queries are read in the other stage",
@@ -83,7 +83,7 @@ PIPELINE = [
         "visit(shared_.stages[(index + 1) % kStages], "
         "is_full(tiles.interval, tiles.begin + index))",
         "causal",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "queries fill one stage",
@@ -91,7 +91,15 @@ PIPELINE = [
         "load_queries(shared_.stages[index % kStages], tiles.begin + index)",
         "load_queries(shared_.stages[0], tiles.begin + index)",
         "causal",
-        SHARED_RACE,
+        THREAD_RACE,
+    ),
+    Mutation(
+        "lse is replaced before all lanes of its row have read it",
+        FORWARD,
+        "ptx::synchronize_warp();  // the four lanes of the row have read the old lse",
+        ";",
+        "dilated",
+        THREAD_RACE,
     ),
     Mutation(
         "dk does not wait for its work",
@@ -99,7 +107,7 @@ PIPELINE = [
         "ptx::synchronize_block();  // every thread sees the work",
         ";",
         "slices",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "dk does not wait for the sequence",
@@ -107,7 +115,7 @@ PIPELINE = [
         "ptx::synchronize_block();  // every thread sees the sequence of this head",
         ";",
         "causal",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "dk does not wait before the next head",
@@ -115,7 +123,7 @@ PIPELINE = [
         "ptx::synchronize_block();  // the next head replaces the sequence and the tiles",
         ";",
         "dilated",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "nothing waits for keys that no query sees",
@@ -123,6 +131,6 @@ PIPELINE = [
         "ptx::cp_async_wait<0>();  // nothing may land in shared memory after the block has ended",
         ";",
         "few queries",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
 ]

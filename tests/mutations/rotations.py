@@ -10,7 +10,7 @@ from mutations.mutation import (
     ROTARY_HOST,
     ROTARY_TABLE,
     ROTARY_UNIT,
-    SHARED_RACE,
+    THREAD_RACE,
     WRONG,
     Mutation,
 )
@@ -30,7 +30,7 @@ ROTATIONS = [
         "ptx::synchronize_block();  // the tables are there",
         ";",
         "rotated",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "tables of a chunk are read before they are there",
@@ -38,7 +38,7 @@ ROTATIONS = [
         "ptx::synchronize_block();  // the tables of this chunk are there",
         ";",
         "normalized",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "tables are replaced while others read them",
@@ -46,7 +46,7 @@ ROTATIONS = [
         "ptx::synchronize_block();  // tables have been read",
         ";",
         "normalized",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "queries and keys write one table",
@@ -54,7 +54,7 @@ ROTATIONS = [
         "(sides == 1 ? 0 : side)",
         "0",
         "rotated, two positions",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "all maps take the table of the first",
@@ -190,6 +190,6 @@ ROTATIONS = [
         "ptx::synchronize_block();  // the sums of all parts are there",
         ";",
         "rotated neighbours",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
 ]

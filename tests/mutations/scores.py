@@ -11,7 +11,7 @@ from mutations.mutation import (
     LONGEST,
     NAN,
     RACE,
-    SHARED_RACE,
+    THREAD_RACE,
     WALK,
     WRONG,
     Mutation,
@@ -66,7 +66,7 @@ SCORES = [
         "strips[index % kStages].put(part, thread)",
         "strips[(index + 1) % kStages].put(part, thread)",
         "biased",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "what was read ahead is dropped",
@@ -82,7 +82,7 @@ SCORES = [
         "put_rows(shared_.stages[index % kStages], tiles.begin + index, ahead)",
         "put_rows(shared_.stages[(index + 1) % kStages], tiles.begin + index, ahead)",
         "causal",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "rows of the first tile are read for all",
@@ -199,7 +199,7 @@ BIAS_GRADIENTS = [
         "ptx::synchronize_block();  // every warp has its longest",
         ";",
         "biased, packed",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "places are added up along the other diagonals",
@@ -239,7 +239,7 @@ BIAS_GRADIENTS = [
         "visit(shared_.stages[step % kStages], step, shared_.tiles[step / 2])",
         "visit(shared_.stages[(step + 1) % kStages], step, shared_.tiles[step / 2])",
         "biased",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "a diagonal is lost",
@@ -255,7 +255,7 @@ BIAS_GRADIENTS = [
         "other < thread_ && shared_.found[other]",
         "other < thread_ && shared_.found[other] && other % 2",
         "biased slices",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "the list is read before it is complete",
@@ -263,7 +263,7 @@ BIAS_GRADIENTS = [
         "ptx::synchronize_block();  // the list is complete",
         ";",
         "biased",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "tiles are listed before all have been looked at",
@@ -271,7 +271,7 @@ BIAS_GRADIENTS = [
         "ptx::synchronize_block();  // every thread has looked, and the last list is done with",
         ";",
         "biased",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "sums are added up before they are there",
@@ -279,7 +279,7 @@ BIAS_GRADIENTS = [
         "ptx::synchronize_block();  // the sums of all lanes are there",
         ";",
         "biased",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "sums overwrite stages that others read",
@@ -287,6 +287,6 @@ BIAS_GRADIENTS = [
         "ptx::synchronize_block();  // no thread still reads the sequence or the list",
         ";",
         "biased",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
 ]

@@ -11,6 +11,7 @@ from mutations.mutation import (
     QUERY_GRADIENT,
     RACE,
     ROW_DOT,
+    THREAD_RACE,
     WRONG,
     Mutation,
 )
@@ -110,7 +111,7 @@ HEADS_AND_SLICES = [
         "workspace + share_rows * problem.head_dim",
         "workspace",
         "slices",
-        RACE,
+        THREAD_RACE,
     ),
 ]
 
@@ -129,7 +130,7 @@ STORES = [
         "if (column >= width) continue;",
         ";",
         "window",
-        RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "dq of rows beyond the sequence is stored",

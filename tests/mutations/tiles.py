@@ -8,7 +8,7 @@ from mutations.mutation import (
     NAN,
     QUERY_GRADIENT,
     RACE,
-    SHARED_RACE,
+    THREAD_RACE,
     VISITS,
     WRONG,
     Mutation,
@@ -77,7 +77,7 @@ TILES = [
         "(first ^ bytes % kSwizzled)",
         "(first + bytes % kSwizzled)",
         "causal",
-        SHARED_RACE,
+        THREAD_RACE,
     ),
     Mutation(
         "keys are counted as queries",

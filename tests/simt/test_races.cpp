@@ -67,6 +67,14 @@ __global__ void hand_over_plainly(unsigned reader, float* result) {
   if (threadIdx.x == reader) *result = plan.numbers[3];
 }
 
+// Lane 1 reads global memory, then lane 0 replaces what it has read.
+template <Meeting kMeeting>
+__global__ void replace(float* number) {
+  if (threadIdx.x == 1) load_global_float(number);
+  meet<kMeeting>();
+  if (threadIdx.x == 0) store_global_float(number, 3.0f);
+}
+
 // Every thread has bytes of its own, many of them in one word.
 __global__ void keep_apart(int* result) {
   Plan& plan = shared_memory<Plan>();
@@ -150,6 +158,10 @@ void test_every_setting(const std::string& setting) {
   fine("plain, block", run(hand_over_plainly<Meeting::kBlock>, 40u, &number));
   fine("plain, warp", run(hand_over_plainly<Meeting::kWarp>, 9u, &number));
   fine("neighbours", run(keep_apart, &count));
+  expect("global" + setting,
+         run(replace<Meeting::kNothing>, &number).find("race on global memory") !=
+             std::string::npos);
+  fine("global, warp", run(replace<Meeting::kWarp>, &number));
 
   races("readers", run(overwrite<Meeting::kNothing>, &number));
   races("readers of the other warp", run(overwrite<Meeting::kWarp>, &number));

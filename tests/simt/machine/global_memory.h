@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "machine/races.h"
 #include "machine/schedule.h"
 #include "machine/where.h"
 
@@ -31,6 +32,7 @@ template <class Value>
 Value load_global(const void* pointer, Where where) {
   maybe_give_way();
   check_global_read("ld.global", pointer, sizeof(Value), where);
+  global_is_read(pointer, sizeof(Value), {where});
   Value value;
   std::memcpy(&value, pointer, sizeof(Value));
   return value;
@@ -40,6 +42,7 @@ template <class Value>
 void store_global(void* pointer, const Value& value, Where where) {
   maybe_give_way();
   check_global_write("st.global", pointer, sizeof(Value), where);
+  global_is_written(pointer, sizeof(Value), {where});
   std::memcpy(pointer, &value, sizeof(Value));
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "machine/block.h"
@@ -15,7 +16,7 @@
 namespace simt {
 namespace {
 
-constexpr uint32_t kChunk = 16;  // bytes: what most instructions touch at a time
+constexpr uintptr_t kChunk = 16;  // bytes: what most instructions touch at a time
 constexpr uint32_t kOnItsWay = ~0u;
 
 // What some lanes of a warp have done to the same bytes of a chunk at one point of their progress.
@@ -33,8 +34,26 @@ struct Chunk {
   std::vector<Access> accesses;
 };
 
-std::vector<Chunk> chunks(kSharedWindow / kChunk);
+enum class Memory { kShared, kGlobal };
+
+std::vector<Chunk> shared_chunks(kSharedWindow / kChunk);
+std::unordered_map<uintptr_t, Chunk> global_chunks;
 uint64_t blocks_so_far = 0;
+
+Chunk& chunk_of(Memory memory, uintptr_t address) {
+  const uintptr_t index = address / kChunk;
+  Chunk& chunk = memory == Memory::kShared ? shared_chunks[index] : global_chunks[index];
+  if (chunk.block != blocks_so_far) {
+    chunk.block = blocks_so_far;
+    chunk.accesses.clear();
+  }
+  return chunk;
+}
+
+std::string place_of(Memory memory, uintptr_t address) {
+  if (memory == Memory::kGlobal) return "global memory";
+  return "shared memory, offset " + std::to_string(address - kSharedBase);
+}
 
 bool is_seen(const Access& earlier, const Access& later) {
   if (earlier.progress == kOnItsWay) return false;
@@ -57,30 +76,27 @@ std::string described(const Access& access, bool is_earlier) {
 }
 
 // The first one of a block is kept: the kernel goes on, since plain accesses may not throw.
-void report(const Access& earlier, const Access& later, uint32_t chunk) {
+void report(const Access& earlier, const Access& later, Memory memory, uintptr_t chunk) {
   Block& b = block();
   if (!b.race.empty()) return;
   const int byte = std::countr_zero(static_cast<unsigned>(earlier.bytes & later.bytes));
-  const uint32_t offset = chunk * kChunk + byte - kSharedBase;
-  b.race = "simt: kernel " + b.kernel + ", block " + std::to_string(b.index) +
-           ": race on shared memory, offset " + std::to_string(offset) + ": " +
-           described(later, false) + ", what " + described(earlier, true) +
+  b.race = "simt: kernel " + b.kernel + ", block " + std::to_string(b.index) + ": race on " +
+           place_of(memory, chunk + byte) + ": " + described(later, false) + ", what " +
+           described(earlier, true) +
            (earlier.progress == kOnItsWay ? ", and the copy has not been waited for."
                                           : ", and no barrier lies between.");
 }
 
-void add(const Access& access, uint32_t index) {
-  Chunk& chunk = chunks[index];
-  if (chunk.block != blocks_so_far) {
-    chunk.block = blocks_so_far;
-    chunk.accesses.clear();
-  }
+void add(const Access& access, Memory memory, uintptr_t address) {
+  Chunk& chunk = chunk_of(memory, address);
   size_t kept = 0;
   bool is_known = false;
   for (const Access& earlier : chunk.accesses) {
     const bool meets = (earlier.bytes & access.bytes) != 0;
     const bool seen = meets && is_seen(earlier, access);
-    if (meets && !seen && (earlier.writes || access.writes)) report(earlier, access, index);
+    if (meets && !seen && (earlier.writes || access.writes)) {
+      report(earlier, access, memory, address);
+    }
     // Who has seen the later one has seen the earlier one too.
     const bool covered = (earlier.bytes & ~access.bytes) == 0;
     if (covered && seen && (access.writes || !earlier.writes)) continue;
@@ -96,8 +112,8 @@ void add(const Access& access, uint32_t index) {
   if (!is_known) chunk.accesses.push_back(access);
 }
 
-void add(bool writes, bool on_its_way, int thread, uint32_t address, uint32_t bytes,
-         Origin origin) {
+void add(bool writes, bool on_its_way, int thread, Memory memory, uintptr_t address,
+         uint32_t bytes, Origin origin) {
   if (!settings().races) return;
   Access access;
   access.warp = static_cast<uint8_t>(thread / kLanes);
@@ -105,11 +121,10 @@ void add(bool writes, bool on_its_way, int thread, uint32_t address, uint32_t by
   access.lanes = 1u << thread % kLanes;
   access.progress = on_its_way ? kOnItsWay : block().threads[thread].progress;
   access.origin = origin;
-  for (uint32_t end = address + bytes; address < end;) {
-    const uint32_t index = address / kChunk, first = address % kChunk;
-    const uint32_t count = std::min(end - address, kChunk - first);
+  for (const uintptr_t end = address + bytes; address < end;) {
+    const uintptr_t first = address % kChunk, count = std::min(end - address, kChunk - first);
     access.bytes = static_cast<uint16_t>(((1u << count) - 1) << first);
-    add(access, index);
+    add(access, memory, address - first);
     address += count;
   }
 }
@@ -123,24 +138,35 @@ void raise(Progress& progress, const Progress& to) {
 }  // namespace
 
 void shared_is_read(uint32_t address, uint32_t bytes, Origin origin) {
-  add(false, false, current_thread().index, address, bytes, origin);
+  add(false, false, current_thread().index, Memory::kShared, address, bytes, origin);
 }
 
 void shared_is_written(uint32_t address, uint32_t bytes, Origin origin) {
-  add(true, false, current_thread().index, address, bytes, origin);
+  add(true, false, current_thread().index, Memory::kShared, address, bytes, origin);
+}
+
+void global_is_read(const void* pointer, uint32_t bytes, Origin origin) {
+  const auto address = reinterpret_cast<uintptr_t>(pointer);
+  add(false, false, current_thread().index, Memory::kGlobal, address, bytes, origin);
+}
+
+void global_is_written(const void* pointer, uint32_t bytes, Origin origin) {
+  const auto address = reinterpret_cast<uintptr_t>(pointer);
+  add(true, false, current_thread().index, Memory::kGlobal, address, bytes, origin);
 }
 
 void shared_is_read_by(int lane, uint32_t address, uint32_t bytes, Origin origin) {
-  add(false, false, current_thread().warp() * kLanes + lane, address, bytes, origin);
+  const int thread = current_thread().warp() * kLanes + lane;
+  add(false, false, thread, Memory::kShared, address, bytes, origin);
 }
 
 void copy_begins(uint32_t address, Origin origin) {
-  add(true, true, current_thread().index, address, kChunk, origin);
+  add(true, true, current_thread().index, Memory::kShared, address, kChunk, origin);
 }
 
 void copy_ends(uint32_t address) {
   const Thread& self = current_thread();
-  for (Access& access : chunks[address / kChunk].accesses) {
+  for (Access& access : chunk_of(Memory::kShared, address).accesses) {
     const bool is_own = access.warp == self.warp() && access.lanes == self.lane_bit();
     if (is_own && access.progress == kOnItsWay) access.progress = self.progress;
   }
@@ -164,6 +190,7 @@ void lanes_have_met(int warp) {
 
 void forget_accesses() {
   ++blocks_so_far;
+  global_chunks.clear();
   block().race.clear();
 }
 

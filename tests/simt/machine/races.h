@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Races on shared memory: two threads touch the same bytes, one of them writes, and nothing orders
-// them. Found in whatever order they happened to run, from which accesses each thread is known to
-// have seen: barriers and synchronize_warp hand that on; no other operation of a warp does.
+// Races within a block: two threads touch the same bytes of shared or, by wrappers, of global
+// memory, one of them writes, and nothing orders them. Found in whatever order they happened to
+// run, from which accesses each thread is known to have seen: barriers and synchronize_warp hand
+// that on; no other operation of a warp does.
 //
 // An asynchronous copy writes from its issue until its thread has waited for it, so that a missing
 // wait, or a stage refilled too early, is a race wherever the copy happened to land.
@@ -30,6 +31,10 @@ struct Origin {
 void shared_is_read(uint32_t address, uint32_t bytes, Origin origin);
 void shared_is_written(uint32_t address, uint32_t bytes, Origin origin);
 void shared_is_read_by(int lane, uint32_t address, uint32_t bytes, Origin origin);
+
+// Likewise of global memory.
+void global_is_read(const void* pointer, uint32_t bytes, Origin origin);
+void global_is_written(const void* pointer, uint32_t bytes, Origin origin);
 
 // A copy of the running thread is on its way to 16 bytes; it has been waited for.
 void copy_begins(uint32_t address, Origin origin);
