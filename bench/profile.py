@@ -4,7 +4,7 @@ be, and what limits each kernel.
 
 `python -m bench once PATTERN ...` is what a profiler watches: longattn's calls and nothing else.
 Ranges for nsys come from torch's `emit_nvtx`, which names every op and its backward pass while it
-is on; nothing in longattn itself costs anything for them."""
+is on, and every step of a ring; without it none are made."""
 
 from __future__ import annotations
 

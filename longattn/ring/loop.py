@@ -22,6 +22,7 @@ from longattn.ring import row_biases
 from longattn.ring.rank import Gradients, Incoming, Rank, zeros_like
 from longattn.ring.route import Meeting
 from longattn.ring.transfers import pass_gradients, pass_on
+from longattn.spans import span
 
 
 def forward(me: Rank):
@@ -30,11 +31,13 @@ def forward(me: Rank):
     block = [me.k, me.v]
     for hop, after in _with_next(me.route):
         next_block, wait = pass_on(me, block, hop, after)
-        for meeting in hop.meetings:
-            rows = slice(*meeting.q_rows)
-            me.run_forward(*problem_at(me, meeting, block), out[:, rows], lse[:, :, rows])
+        with span(f"ring forward, keys of rank {hop.source}"):
+            for meeting in hop.meetings:
+                rows = slice(*meeting.q_rows)
+                me.run_forward(*problem_at(me, meeting, block), out[:, rows], lse[:, :, rows])
         yield
-        wait()
+        with span("ring forward, wait"):
+            wait()
         block = next_block
     return out.to(me.q.dtype), lse
 
@@ -51,17 +54,19 @@ def backward(me: Rank, dout, dlse, out, lse, *, wants_bias: bool, wants_sinks: b
         next_block, wait = pass_on(me, block, hop, after)
         if number > 0:
             gradients = zeros_like(block)
-        for meeting in hop.meetings:
-            rows, keys = slice(*meeting.q_rows), slice(*meeting.k_rows)
-            incoming = Incoming(whole.dout[:, rows], whole.lse[:, :, rows], delta[:, :, rows])
-            into = (dq[:, rows], *(gradient[:, keys] for gradient in gradients))
-            sums = me.run_backward(*problem_at(me, meeting, block), incoming, into, wants_bias)
-            if wants_bias:
-                dbias += row_biases.gradient_of_values(
-                    sums, me.scores, meeting.step, meeting.offset.remainder
-                )
+        with span(f"ring backward, keys of rank {hop.source}"):
+            for meeting in hop.meetings:
+                rows, keys = slice(*meeting.q_rows), slice(*meeting.k_rows)
+                incoming = Incoming(whole.dout[:, rows], whole.lse[:, :, rows], delta[:, :, rows])
+                into = (dq[:, rows], *(gradient[:, keys] for gradient in gradients))
+                sums = me.run_backward(*problem_at(me, meeting, block), incoming, into, wants_bias)
+                if wants_bias:
+                    dbias += row_biases.gradient_of_values(
+                        sums, me.scores, meeting.step, meeting.offset.remainder
+                    )
         yield
-        wait()
+        with span("ring backward, wait"):
+            wait()
         block = next_block
         if on_the_way is not None:
             on_the_way.arrive([dk, dv], gradients)
