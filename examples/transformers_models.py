@@ -28,7 +28,7 @@ def register(mask=None, name="longattn") -> None:
         module, query, key, value, attention_mask, scaling=None, dropout=0.0, sliding_window=None,
         softcap=None, s_aux=None, is_causal=None, **rest,
     ):  # fmt: skip
-        """transformers' interface: [batch, heads, rows, dim] -> ([batch, rows, heads, dim], None)"""
+        """[batch, heads, rows, dim] -> ([batch, rows, heads, dim], None), as transformers asks."""
         unknown = {key for key, value in rest.items() if value is not None} - IGNORED
         if dropout or attention_mask is not None or unknown:
             raise NotImplementedError(
@@ -61,8 +61,8 @@ def no_mask(
         raise NotImplementedError("padding: pack the sequences, or call the model for each length")
     if q_offset + q_length != kv_offset + kv_length:
         raise NotImplementedError(
-            f"a static cache: {kv_length} keys from position {kv_offset} on for queries that end at "
-            f"{q_offset + q_length}; use a dynamic one"
+            f"a static cache: {kv_length} keys from position {kv_offset} on for queries that end "
+            f"at {q_offset + q_length}; use a dynamic one"
         )
 
 

@@ -41,7 +41,8 @@ template <class Element, class OutElement>
 __global__ void __launch_bounds__(kRowDotThreads)
     row_dot_kernel(const __grid_constant__ RowDotProblem problem) {
   const int lane = threadIdx.x % kLanesOfRowDot;
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * kRowsOfRowDot + threadIdx.x / kLanesOfRowDot;
+  const int64_t index =
+      static_cast<int64_t>(blockIdx.x) * kRowsOfRowDot + threadIdx.x / kLanesOfRowDot;
   const int64_t row = index % problem.q_len;
   const auto head = static_cast<int32_t>(index / problem.q_len % problem.q_heads);
   const int64_t batch = index / problem.q_len / problem.q_heads;

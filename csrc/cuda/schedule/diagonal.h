@@ -64,7 +64,8 @@ LONGATTN_HOST_DEVICE Numbers tiles_beside_keys(const Sequence& sequence, int64_t
                                                int64_t end, int32_t tile) {
   const int64_t first_key = first_key_beside(sequence, diagonal, 0, tile);
   const int64_t begin = larger(floor_divide(-first_key, tile), 0);
-  const int64_t stop = smaller(ceil_divide(sequence.q_len, tile), ceil_divide(end - first_key, tile));
+  const int64_t stop =
+      smaller(ceil_divide(sequence.q_len, tile), ceil_divide(end - first_key, tile));
   return {begin, larger(begin, end > 0 ? stop : 0)};
 }
 

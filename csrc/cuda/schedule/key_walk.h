@@ -14,7 +14,7 @@ struct KeyStage {
   SharedTile<kKeys, kDim> v;
 };
 
-// visit(stage, keys) for every tile of keys; `stage` is an index. The strip of a stage goes with it.
+// visit(stage, keys) for every tile of keys; `stage` is an index, its strip goes with it.
 template <int kThreads, class Element, class Stage, class Strip, class Scores, class Visit>
 LONGATTN_DEVICE void walk_keys(Stage (&stages)[kStages], Strip (&strips)[kStages],
                                const Problem& problem, const QueryTile& tile, const Scores& scores,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Which keys and queries a block of the key gradient works on. Key tiles that hold sinks are seen
-// by nearly every query: so that one of them does not outlast all other tiles, their queries are cut
-// into slices, each a block of its own. A sequence's first slice adds to dk and dv itself, the
+// by nearly every query: so that one of them does not outlast all other tiles, their queries are
+// cut into slices, each a block of its own. A sequence's first slice adds to dk and dv itself, the
 // others leave shares in a workspace, which are added up in a fixed order afterwards.
 #pragma once
 

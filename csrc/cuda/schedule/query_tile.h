@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A block's tile of queries. One thread finds it, and it lies in shared memory: registers are short.
+// A block's tile of queries. One thread finds it; it is in shared memory, for registers are short.
 #pragma once
 
 #include <ptx/barrier.h>

@@ -14,8 +14,8 @@ inline constexpr int kStages = 2;
 
 // load(i) begins the copies of tile i to stage i % kStages, and may begin to read numbers into
 // registers; settle(i) puts those into the stage, one visit later, when they are there; visit(i)
-// works on the tile. Copies that were begun before the walk have landed with those of tile 0, without any
-// tile when the walk ends.
+// works on the tile. Copies that were begun before the walk have landed with those of tile 0, and
+// without any tile when the walk ends.
 template <class Load, class Settle, class Visit>
 LONGATTN_DEVICE void walk_tiles(int32_t count, Load load, Settle settle, Visit visit) {
   if (count > 0) load(0);

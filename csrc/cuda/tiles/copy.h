@@ -28,8 +28,8 @@ struct GlobalRows {
 template <int kThreads, class Tile, class Element>
 LONGATTN_DEVICE void copy_rows_async(const Tile& tile, const GlobalRows<Element>& rows,
                                      int thread) {
-  // A thread keeps its chunk and steps through the rows, so that one pointer and one shared-memory
-  // address are all that it holds; the step is a multiple of 8 rows, which leaves the swizzle alone.
+  // A thread keeps its chunk and steps through the rows: one pointer and one shared-memory address
+  // are all that it holds. The step is a multiple of 8 rows, which leaves the swizzle alone.
   constexpr int kStep = kThreads / Tile::kChunks;
   static_assert(kThreads % Tile::kChunks == 0 && kStep % 8 == 0 && Tile::kRows % kStep == 0);
   const int first_row = thread / Tile::kChunks, chunk = thread % Tile::kChunks;

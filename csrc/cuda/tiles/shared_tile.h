@@ -15,7 +15,7 @@ struct SharedTile {
   static constexpr int kRows = kTileRows;
   static constexpr int kDim = kTileDim;
   static constexpr int kChunks = kDim / kChunkElements;  // of a row
-  static_assert(kChunks % 8 == 0, "the swizzle permutes eight chunks: dim must be a multiple of 64");
+  static_assert(kChunks % 8 == 0, "the swizzle permutes eight chunks: dim is a multiple of 64");
 
   alignas(128) unsigned char bytes[kRows * kDim * 2];  // [rows][dim] of 16 bits
 
@@ -25,8 +25,8 @@ struct SharedTile {
            static_cast<uint32_t>((row * kChunks + (chunk ^ (row & 7))) * kChunkBytes);
   }
 
-  // Of chunk `chunk + pairs * 2` of the row whose chunk `chunk`, 0 or 1, has the address `first`; of
-  // the same chunk `rows` rows further, a multiple of 8. All but one exclusive or is known when
+  // Of chunk `chunk + pairs * 2` of the row whose chunk `chunk`, 0 or 1, has the address `first`;
+  // of the same chunk `rows` rows further, a multiple of 8. All but one exclusive or is known when
   // compiled: rows are multiples of 128 bytes, and the swizzle touches the three bits below.
   LONGATTN_DEVICE static uint32_t address_from(uint32_t first, int rows, int pairs) {
     constexpr uint32_t kSwizzled = 8 * kChunkBytes;

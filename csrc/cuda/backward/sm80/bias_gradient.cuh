@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The gradient of a bias, by distance: a thread block owns the distances of one diagonal of tiles in
-// one head, and walks along it through the queries of its share. In every tile a lane's places have
-// the distances that they had in the one before, so that sums stay in registers until the end.
+// The gradient of a bias, by distance: a thread block owns the distances of one diagonal of tiles
+// in one head, and walks along it through the queries of its share. In every tile a lane's places
+// have the distances that they had in the one before: sums stay in registers until the end.
 // Distances of neighbouring diagonals overlap: even and odd ones are launched in turn.
 #pragma once
 
@@ -192,7 +192,9 @@ class BiasGradientBlock {
         2 * count,
         [&](int32_t step) { load(shared_.stages[step % kStages], step, shared_.tiles[step / 2]); },
         [](int32_t) {},
-        [&](int32_t step) { visit(shared_.stages[step % kStages], step, shared_.tiles[step / 2]); });
+        [&](int32_t step) {
+          visit(shared_.stages[step % kStages], step, shared_.tiles[step / 2]);
+        });
     // The next walk fills stages, whatever it begins with, only behind find_tiles' barriers.
   }
 

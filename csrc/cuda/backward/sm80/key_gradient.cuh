@@ -148,7 +148,8 @@ class KeyGradientBlock {
     const int32_t first_row = tile * kConfig.query_tile;
     copy_rows_async<kThreads>(
         stage.q,
-        query_rows<const Element>(problem_.q, shared_.sequence, head_, first_row, problem_.head_dim),
+        query_rows<const Element>(problem_.q, shared_.sequence, head_, first_row,
+                                  problem_.head_dim),
         thread_);
     copy_rows_async<kThreads>(
         stage.dout,
