@@ -15,6 +15,7 @@ from longattn.rotary import PositionMap, rotate
 
 ROPE = RotaryEmbedding(8)
 Q, K = torch.randn(2, 6, 4, 8), torch.randn(2, 6, 2, 8)
+BY_LENGTH = RotaryEmbedding(8, scaling=DynamicNTK(2.0), max_position_embeddings=16)
 IDENTITY = (PositionMap(), PositionMap())
 
 
@@ -86,6 +87,12 @@ BAD = [
         ValueError, (r"\[3\]", r"\[6\]", "pair")),
     Bad("packed rows", lambda: call(Q[0], K[0], positions=torch.zeros(1, 6, dtype=torch.int64)),
         ValueError, (r"\[6\]", r"\[1, 6\]")),
+    Bad("packed queries of fewer rows, counted", lambda: call(Q[0, :3], K[0]), ValueError,
+        ("3 and 6 rows", "q_positions", "each has as many")),
+    Bad("packed and LogN, counted", lambda: call(Q[0], K[0], q_scale=LogN(4)), ValueError,
+        ("LogN", "need positions", "each sequence")),
+    Bad("packed and a table by length, counted", lambda: call(Q[0], K[0], BY_LENGTH), ValueError,
+        ("depends on the length", "need positions")),
     Bad("positions elsewhere", lambda: call(positions=torch.arange(6, device="meta")), ValueError,
         ("meta", "cpu")),
     Bad("positions that cannot be read", lambda: meta_positions(None), ValueError,
@@ -158,11 +165,20 @@ def test_a_given_length_is_enough_where_positions_cannot_be_read():
     assert positions.extent(found, q, k, 500, "xPos") == (0, 499)
 
 
+def test_packed_sequences_are_counted_where_only_distances_matter():
+    own = torch.tensor([0, 1, 0, 1, 2, 3])
+    counted, given = (
+        torch.einsum("ihd,jgd->ihjg", *call(Q[0], K[0], BY_LENGTH, positions, seq_len=6))
+        for positions in (None, own)
+    )
+    torch.testing.assert_close(counted[:2, :, :2], given[:2, :, :2])
+    torch.testing.assert_close(counted[2:, :, 2:], given[2:, :, 2:])
+
+
 def test_read_positions_and_a_given_length_choose_one_table():
-    rope = RotaryEmbedding(8, scaling=DynamicNTK(2.0), max_position_embeddings=16)
     positions = torch.arange(6) * 100
-    read = call(rope=rope, positions=positions)
-    given = call(rope=rope, positions=positions, seq_len=501)
-    other = call(rope=rope, positions=positions, seq_len=5000)
+    read = call(rope=BY_LENGTH, positions=positions)
+    given = call(rope=BY_LENGTH, positions=positions, seq_len=501)
+    other = call(rope=BY_LENGTH, positions=positions, seq_len=5000)
     assert all(torch.equal(one, two) for one, two in zip(read, given))
     assert not torch.equal(read[0], other[0])

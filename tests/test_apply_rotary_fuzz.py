@@ -30,13 +30,17 @@ def rotations(draw, dims=st.integers(1, 70).map(lambda half: 2 * half)):
         kinds += ["shared", "far", "negative", "between"]
         kinds += [] if packed else ["one row"]
         kinds += [] if packed or xpos else ["batch", "strided"]  # too far apart for float16
-    elif not packed:
-        kinds += PAIRED
+    else:
+        kinds = ["pair"] if packed else [*kinds, *PAIRED]
     kv_heads = draw(st.integers(1, 3))
     rotary_dim = (
         None if xpos else draw(st.none() | st.integers(1, head_dim // 2).map(lambda i: 2 * i))
     )
     scalings = st.sampled_from([None, Linear(3.0), YaRN(8.0), DynamicNTK(2.0)])
+    scaling = None if xpos or head_dim == 2 or rotary_dim == 2 else draw(scalings)
+    q_scale = draw(st.none() | st.floats(-3, 3) | st.builds(LogN, st.integers(2, 99)))
+    if packed and one_length and (isinstance(q_scale, LogN) or isinstance(scaling, DynamicNTK)):
+        kinds.remove("none")  # which would be refused
     return Rotation(
         name=draw(st.sampled_from("abcdef")),
         q_len=q_len,
@@ -51,10 +55,10 @@ def rotations(draw, dims=st.integers(1, 70).map(lambda half: 2 * half)):
         positions=draw(st.sampled_from(kinds)),
         biases=draw(st.sampled_from(["", "q", "k", "qk"])),
         key_norm=draw(st.sampled_from([False, True, "query", "both"])),
-        q_scale=draw(st.none() | st.floats(-3, 3) | st.builds(LogN, st.integers(2, 99))),
+        q_scale=q_scale,
         maps=() if xpos else draw(st.just(()) | st.lists(st.tuples(MAPS, MAPS), min_size=1,
                                                          max_size=4).map(tuple)),
-        scaling=None if xpos or head_dim == 2 or rotary_dim == 2 else draw(scalings),
+        scaling=scaling,
         xpos=xpos,
         transposed=draw(st.booleans()),
     )  # fmt: skip

@@ -51,7 +51,9 @@ def apply_rotary(
         positions: None counts keys from 0 and puts the last query at the last key. Else an int64
             tensor [len] or [batch, len] (or [1, len]; packed [total]) for queries and keys alike,
             or a pair (q_positions, k_positions) of them. float64 serves positions between the
-            integers.
+            integers. Packed sequences may be counted through where that leaves their distances as
+            they are and nothing else depends on positions: as many queries as keys, no LogN, no
+            table that goes by the length; else None raises.
         q_bias, k_bias: [heads, head_dim], any floating dtype, added before all else (RoPE + bias,
             kexue.fm 9577).
         key_norm: True divides keys by their norm, "query" queries, "both" both (kexue.fm 9859);
@@ -150,6 +152,8 @@ def _arguments(
     for name, bias, tensor in (("q_bias", q_bias, q), ("k_bias", k_bias, k)):
         if bias is not None:
             checks.check_bias(name, bias, tensor)
+    if positions is None and q.dim() == 3:
+        checks.check_counted(q, k, rope, q_scale, seq_len)
     positions = places.resolve(positions, q, k)
     length, centre = None, 0.0
     if rope.depends_on_length:

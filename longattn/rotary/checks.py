@@ -144,6 +144,24 @@ def check_positions(name: str, positions, tensor) -> None:
         )
 
 
+def check_counted(q, k, rope, q_scale, seq_len) -> None:
+    """Packed sequences without positions are counted through: only their distances are right."""
+    if q.shape[0] != k.shape[0]:
+        raise ValueError(
+            f"packed q and k of {q.shape[0]} and {k.shape[0]} rows need positions: a pair "
+            "(q_positions, k_positions), each counted in its own sequence; None counts through "
+            "all sequences, which is right only where each has as many queries as keys"
+        )
+    goes_by = "q_scale=LogN(...)" if isinstance(q_scale, LogN) else None
+    if rope.depends_on_length and seq_len is None:
+        goes_by = "a rope that depends on the length"
+    if goes_by is not None:
+        raise ValueError(
+            f"packed q and k with {goes_by} need positions, counted in each sequence: None counts "
+            "through all sequences"
+        )
+
+
 def check_bias(name: str, bias, tensor) -> None:
     check_is_tensor(name, bias)
     if tuple(bias.shape) != tuple(tensor.shape[-2:]):
