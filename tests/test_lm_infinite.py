@@ -57,6 +57,22 @@ def test_sizes_per_head(dtype):
             rotated.compare("lm_infinite_attention", case, dtype, **own)
 
 
+@pytest.mark.parametrize("sink_tokens", [0, 1, (0, 1)])
+@pytest.mark.parametrize("ceiling", [None, 3])
+def test_keys_before_position_0_are_sinks_only_among_others(ceiling, sink_tokens):
+    q, k, v = torch.randn(3, 1, 9, 2, 32, dtype=torch.float64)
+    own = dict(window=2, sink_tokens=sink_tokens, distance_ceiling=ceiling, k_start=-5)
+    out = longattn.lm_infinite_attention(q, k, v, ROPES["plain"], **own)
+    expected = longattn.reference.lm_infinite_attention(q, k, v, ROPES["plain"], **own)
+    torch.testing.assert_close(out, expected, **CLOSE)
+    turned = longattn.apply_rotary(q, k, ROPES["plain"])
+    window = longattn.attention(*turned, v, Window(2), k_start=-5)
+    theirs = longattn.reference.attention(*turned, v, Window(2), k_start=-5)
+    torch.testing.assert_close(window, theirs, **CLOSE)
+    if sink_tokens != 1:  # the first head has none
+        torch.testing.assert_close(out[:, :, 0], window[:, :, 0], **CLOSE)
+
+
 def test_visible_keys_and_distances_by_hand():
     """N = 6, window 2, one sink: rows of keys and the distances at which they stand."""
     rows = [[0], [0, 1], [0, 1, 2], [0, 2, 3], [0, 3, 4], [0, 4, 5]]

@@ -33,6 +33,8 @@ class Far(Mask):
             for value in (self.window, self.sink_tokens)
         )
         diagonal = (DIAGONAL, UNBOUNDED, -window)
+        if sinks == 0:  # no key, not even before position 0
+            return HeadRule((diagonal, (DIAGONAL, 0, 0)))
         return HeadRule((diagonal,) if sinks is None else ((LEADING, sinks, 0), diagonal))
 
 

@@ -86,7 +86,7 @@ def lm_infinite_attention(
     )
     call = prepare(q, k, v, rope, seq_len, keywords)
     checks.check_head_counts(both, q.shape[-2])
-    sees_far = call.farthest >= _least(both.size) and _most(both.sink_tokens) > call.k_start
+    sees_far = call.farthest >= _least(both.size) and _most(both.sink_tokens) > max(call.k_start, 0)
     has_ceiling = distance_ceiling is not None and sees_far
     bands = []
     if not has_ceiling or call.nearest < _most(both.size):

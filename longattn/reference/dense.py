@@ -17,6 +17,11 @@ from longattn.reference import softmax
 from longattn.reference.biases import bias_matrices
 
 
+def is_sink(key_positions, sink_tokens: int):
+    """Keys before position 0 count with the first ones; where there are no sinks, none is one."""
+    return (key_positions < sink_tokens) & (sink_tokens > 0)
+
+
 def visible(mask, q_positions, k_positions, head=0):
     """Which keys `head` sees under `mask`: a bool tensor [q_len, kv_len].
 
@@ -35,10 +40,10 @@ def visible(mask, q_positions, k_positions, head=0):
     if isinstance(mask, masks.Causal):
         return distance >= 0
     if isinstance(mask, masks.Window):
-        return (distance >= 0) & ((distance < of(mask.size)) | (j < of(mask.sink_tokens)))
+        return (distance >= 0) & ((distance < of(mask.size)) | (is_sink(j, of(mask.sink_tokens))))
     if isinstance(mask, masks.Band):
         left, right = of(mask.left), of(mask.right)
-        near = everything if left is None else (distance <= left) | (j < of(mask.sink_tokens))
+        near = everything if left is None else (distance <= left) | (is_sink(j, of(mask.sink_tokens)))
         return near if right is None else near & (distance >= -right)
     if isinstance(mask, masks.Groups):
         size, shift = of(mask.size), of(mask.shift)

@@ -116,7 +116,7 @@ def lm_infinite_attention(
 
     def visible(i, j, head):
         d = i - j
-        return (d >= 0) & ((d < of(window, head)) | (j < of(sink_tokens, head)))
+        return (d >= 0) & ((d < of(window, head)) | dense.is_sink(j, of(sink_tokens, head)))
 
     return _attention(
         q,
