@@ -10,7 +10,7 @@ scores) and of Miller's "softmax off by one" (s = 0). Functions below know other
 from __future__ import annotations
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 
@@ -25,24 +25,32 @@ def from_null_keys(count: float, q_heads: int, *, dtype=None, device=None) -> to
         raise TypeError(f"count must be a number greater than 0, got {count!r}")
     if not 0 < count < math.inf:
         raise ValueError(f"count must be finite and greater than 0, got {count}")
-    return torch.full((q_heads,), math.log(count), dtype=dtype, device=device)
+    if not isinstance(q_heads, Integral) or isinstance(q_heads, bool) or q_heads < 0:
+        raise TypeError(f"q_heads must be an integer of at least 0, got {q_heads!r}")
+    return torch.full((int(q_heads),), math.log(count), dtype=dtype, device=device)
 
 
 def from_log2(logits: torch.Tensor) -> torch.Tensor:
     """From kernels that keep scores in log2 units (weight 2^score)."""
+    checks.check_is_tensor("logits", logits)
     return logits * math.log(2)
 
 
 def to_log2(sink_logits: torch.Tensor) -> torch.Tensor:
+    checks.check_is_tensor("sink_logits", sink_logits)
     return sink_logits / math.log(2)
 
 
 def from_unscaled(logits: torch.Tensor, softmax_scale: float) -> torch.Tensor:
     """From a column that joins the scores before they are multiplied by softmax_scale."""
+    checks.check_is_tensor("logits", logits)
+    _check_scale(softmax_scale)
     return logits * softmax_scale
 
 
 def to_unscaled(sink_logits: torch.Tensor, softmax_scale: float) -> torch.Tensor:
+    checks.check_is_tensor("sink_logits", sink_logits)
+    _check_scale(softmax_scale)
     if softmax_scale == 0:
         raise ValueError("a softmax_scale of 0 leaves no logit that could be unscaled")
     return sink_logits / softmax_scale
@@ -73,6 +81,12 @@ def without_sinks(out, lse, sink_logits):
     log_rest = torch.where(log_share > -0.7, rest.log(), torch.log1p(-log_share.exp()))
     factor = torch.where(alone, 0.0, 1 / rest)
     return _scaled(out, factor), torch.where(alone, -math.inf, lse + log_rest)
+
+
+def _check_scale(softmax_scale) -> None:
+    if softmax_scale is None:
+        raise TypeError("softmax_scale must be a number, got None")
+    checks.check_scale(softmax_scale)
 
 
 def _column(out, lse, sink_logits):

@@ -93,6 +93,8 @@ BAD = [
         ("LogN", "need positions", "each sequence")),
     Bad("packed and a table by length, counted", lambda: call(Q[0], K[0], BY_LENGTH), ValueError,
         ("depends on the length", "need positions")),
+    Bad("positions without end", lambda: call(rope=BY_LENGTH, positions=torch.full(
+        (6,), float("nan"), dtype=torch.float64)), ValueError, ("finite", "nan")),
     Bad("positions elsewhere", lambda: call(positions=torch.arange(6, device="meta")), ValueError,
         ("meta", "cpu")),
     Bad("positions that cannot be read", lambda: meta_positions(None), ValueError,

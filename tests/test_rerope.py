@@ -218,6 +218,7 @@ BAD = {
     "window per head": (dict(window=(3, 4)), TypeError, r"one integer.*\(3, 4\)"),
     "leak 0": (dict(leak=0), ValueError, "leak.*greater than 0.*got 0"),
     "leak negative": (dict(leak=-2.0), ValueError, "leak.*greater than 0.*got -2"),
+    "leak of nearly nothing": (dict(leak=1e-300), ValueError, "leak.*at least 1e-06.*1e-300"),
     "leak NaN": (dict(leak=math.nan), ValueError, "leak.*nan"),
     "leak infinite": (dict(leak=math.inf), ValueError, r"or None \(infinity\), got inf"),
     "leak a string": (dict(leak="4"), TypeError, "leak.*'4'"),

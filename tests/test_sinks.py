@@ -110,6 +110,18 @@ def test_bad_input():
             sinks.from_null_keys(count, 4)
     with pytest.raises(ValueError, match="softmax_scale of 0"):
         sinks.to_unscaled(torch.zeros(2), 0.0)
+    with pytest.raises(TypeError, match="q_heads must be an integer.*0.5"):
+        sinks.from_null_keys(1, 0.5)
+    for convert in (sinks.from_unscaled, sinks.to_unscaled):
+        with pytest.raises(TypeError, match="softmax_scale.*'1'"):
+            convert(torch.zeros(2), "1")
+        with pytest.raises(TypeError, match="softmax_scale must be a number, got None"):
+            convert(torch.zeros(2), None)
+        with pytest.raises(TypeError, match="logits must be a torch.Tensor, got list"):
+            convert([0.0], 1.0)
+    for convert in (sinks.from_log2, sinks.to_log2):
+        with pytest.raises(TypeError, match="logits must be a torch.Tensor, got list"):
+            convert([0.0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

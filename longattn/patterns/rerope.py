@@ -12,6 +12,8 @@ from longattn.patterns.bands import Band, Far, Keywords, attend, check_rope, pre
 from longattn.rotary import PositionMap, rotate
 from longattn.rotary.maps import IDENTITY
 
+SMALLEST_LEAK = 1e-6  # far beyond any use; positions are divided by it, and still have angles
+
 
 def rerope_attention(
     q,
@@ -139,8 +141,11 @@ def _plain_leak(leak, floor):
         return None
     if not isinstance(leak, (int, float, Real)) or isinstance(leak, bool):
         raise TypeError(f"leak must be a number greater than 0 or None (infinity), got {leak!r}")
-    if not 0 < leak < math.inf:
-        raise ValueError(f"leak must be greater than 0 and finite, or None (infinity), got {leak}")
+    if not SMALLEST_LEAK <= leak < math.inf:
+        raise ValueError(
+            f"leak must be greater than 0 (at least {SMALLEST_LEAK:g}) and finite, or None "
+            f"(infinity), got {leak}"
+        )
     if floor and (leak != int(leak) or leak < 1):
         raise ValueError(
             f"leak must be an integer of at least 1 with floor=True (Self-Extend), got {leak}"

@@ -63,6 +63,10 @@ def extent(positions: Positions, q, k, seq_len, asks: str) -> tuple:
                 "seq_len=int(positions.max()) + 1 to wait"
             )
     read = [tuple(t.item() for t in torch.aminmax(t)) for t in tensors if t.numel()]
+    if not torch.compiler.is_compiling():  # which knows no values
+        for low, high in read:
+            if not -math.inf < low <= high < math.inf:  # NaN fails too
+                raise ValueError(f"positions must be finite, got {low} to {high}")
     return _joined([(math.floor(low), math.floor(high)) for low, high in read])
 
 
