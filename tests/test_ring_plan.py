@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import inputs
 import longattn
@@ -159,6 +160,15 @@ def test_second_derivatives_raise():
     out = plan.attention(q, k, v, Causal())[0]
     with pytest.raises(NotImplementedError, match="no second derivatives"):
         torch.autograd.grad(out.sum(), q[0], create_graph=True)
+
+
+def test_forward_mode_raises():
+    plan = ring.plan(8, ring.VirtualRing(2))
+    q, k, v = (shards(plan) for _ in range(3))
+    with forward_ad.dual_level():
+        duals = [forward_ad.make_dual(x, torch.ones_like(x)) for x in q]
+        with pytest.raises(NotImplementedError, match="plan.attention has no forward-mode"):
+            plan.attention(duals, k, v, Causal())
 
 
 def test_autocast_and_inference():
