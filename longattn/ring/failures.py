@@ -18,29 +18,31 @@ PATIENCE = 2.0  # seconds in which ranks that fail for the same reason say so
 
 
 @contextlib.contextmanager
-def blamed(group, doing: str):
+def blamed(group, doing: str, names):
     """Turns the backend's RuntimeError into one whose sentence names the ranks that do not answer.
-    doing: what failed, as in "rank 0 could not <doing>"."""
+
+    doing: what failed, as in "rank 0 could not <doing>".
+    names: what the ranks of the group are called, in order."""
     try:
         yield
     except RuntimeError as error:
-        raise RuntimeError(_sentence(group, doing, error)) from error
+        raise RuntimeError(_sentence(group, doing, names, error)) from error
 
 
-def _sentence(group, doing: str, error) -> str:
+def _sentence(group, doing: str, names, error) -> str:
     me = dist.get_rank(group)
     silent = _silent(group, me)
     if silent is None:
         blame = f"the {dist.get_backend(group)} backend does not tell which rank failed"
     elif silent:
-        names = " and ".join(f"rank {rank}" for rank in silent)
-        blame = f"no answer from {names}, which stopped or did not get here in time"
+        listed = " and ".join(f"rank {names[rank]}" for rank in silent)
+        blame = f"no answer from {listed}, which stopped or did not get here in time"
     else:
         blame = (
             "all others say that they failed too, so that they waited for this rank, which came "
             "late, or for each other: every rank has to make the same calls"
         )
-    return f"rank {me} could not {doing}: {blame} ({error})"
+    return f"rank {names[me]} could not {doing}: {blame} ({error})"
 
 
 def _silent(group, me: int):

@@ -28,6 +28,7 @@ class ProcessGroup(Communicator):
             raise ValueError(f"rank {dist.get_rank()} does not belong to the group of the ring")
         self.world_size = dist.get_world_size(self.group)
         self.ranks = (self.rank,)
+        self.names = range(self.world_size)  # of its ranks in sentences
         self.traffic = Traffic()
         self._streams = {}  # one a device
 
@@ -47,11 +48,12 @@ class ProcessGroup(Communicator):
         tensors = [message.tensor for message in (*sends, *receives)]
         if tensors[0].device.type == "cuda":
             return self._on_side_stream(operations, tensors)
-        with self._blamed(peers):
+        doing = self._exchanging(peers)
+        with self._blamed(doing):
             works = dist.batch_isend_irecv(operations)
 
         def wait():
-            with self._blamed(peers):
+            with self._blamed(doing):
                 for work in works:
                     work.wait()
             tensors.clear()  # they had to live until here
@@ -82,7 +84,7 @@ class ProcessGroup(Communicator):
     def all_gather(self, tensors):
         mine = tensors[0].contiguous()
         everyones = [torch.empty_like(mine) for _ in range(self.world_size)]
-        with blamed(self.group, "gather tensors from all ranks"):
+        with self._blamed("gather tensors from all ranks"):
             dist.all_gather(everyones, mine, group=self.group)
         return everyones
 
@@ -90,19 +92,22 @@ class ProcessGroup(Communicator):
         self.traffic.count_reduction(tensors)
         result = tensors[0].clone(memory_format=torch.contiguous_format)
         kind = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}[operation]
-        with blamed(self.group, "reduce tensors over all ranks"):
+        with self._blamed("reduce tensors over all ranks"):
             dist.all_reduce(result, op=kind, group=self.group)
         return [result]
 
     def gather_objects(self, values):
         everyones = [None] * self.world_size
-        with blamed(self.group, "compare its call with those of all ranks"):
+        with self._blamed("compare its call with those of all ranks"):
             dist.all_gather_object(everyones, values[0], group=self.group)
         return everyones
 
     def _global_rank(self, rank: int) -> int:
         return dist.get_global_rank(self.group, rank)
 
-    def _blamed(self, peers):
-        names = " and ".join(f"rank {peer}" for peer in peers)
-        return blamed(self.group, f"exchange keys and values with {names}")
+    def _exchanging(self, peers) -> str:
+        names = " and ".join(f"rank {self.names[peer]}" for peer in peers)
+        return f"exchange keys and values with {names}"
+
+    def _blamed(self, doing: str):
+        return blamed(self.group, doing, self.names)
