@@ -81,10 +81,14 @@ def with_gaps(x, grain=1):
 
 
 def on_virtual_ring(case: RingCase, world_size: int, grain=1, **keywords):
+    return on_ranks(case, ring.VirtualRing(world_size), grain, **keywords)
+
+
+def on_ranks(case: RingCase, ranks, grain=1, **keywords):
     """A twin of reference.attention without mask: whole tensors in, whole tensors out."""
 
     def attend(q, k, v, return_lse, softmax_scale=None):
-        plan = case.plan(ring.VirtualRing(world_size))
+        plan = case.plan(ranks)
         q, k, v = ([with_gaps(shard, grain) for shard in plan.shard(x)] for x in (q, k, v))
         outs, lses = plan.attention(
             *(q, k, v, case.mask), softmax_scale=softmax_scale, return_lse=return_lse, **keywords

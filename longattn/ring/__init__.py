@@ -4,5 +4,6 @@
 from longattn.ring.communicator import Communicator, Traffic
 from longattn.ring.plans import Plan, plan
 from longattn.ring.virtual import VirtualRing
+from longattn.ring.virtual_mesh import VirtualMesh
 
-__all__ = ["Communicator", "Plan", "Traffic", "VirtualRing", "plan"]
+__all__ = ["Communicator", "Plan", "Traffic", "VirtualMesh", "VirtualRing", "plan"]

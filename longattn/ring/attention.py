@@ -7,9 +7,10 @@ import torch
 
 from longattn import backends, checks, score_arguments, score_checks
 from longattn.attention import default_scale, head_rules
-from longattn.ring import loop
+from longattn.ring import hybrid, loop
 from longattn.ring.autograd import Call, attend
 from longattn.ring.communicator import Communicator
+from longattn.ring.mesh import Mesh
 from longattn.ring.pieces import Geometry
 from longattn.ring.route import route
 
@@ -35,6 +36,9 @@ def attention(
     checks.check_scale(softmax_scale)
     checks.check_switches(return_lse, deterministic)
     q, k, v, backend = checked_shards(geometry, communicator, q, k, v, backend)
+    on_a_mesh = isinstance(communicator, Mesh)
+    if on_a_mesh:
+        hybrid.check_heads(communicator, q[0], k[0])
     rules = head_rules(mask, q[0].shape[2])
     furthest = max(geometry.seq_len - 1, 0)
     scores = score_arguments.lower_distances(
@@ -43,20 +47,29 @@ def attention(
     call = Call(
         communicator,
         loop,
-        [route(geometry, rules, rank) for rank in communicator.ranks],
+        [] if on_a_mesh else [route(geometry, rules, rank) for rank in communicator.ranks],
         backend,
         default_scale(q[0], softmax_scale),
         scores.softcap,
         scores.bias_form,
     )
+    if on_a_mesh:
+        score_checks.check_sink_values(scores.sink_logits)
+        outs, lses = hybrid.attend(geometry, call, rules, q, k, v, scores, return_lse)
+        return joined(communicator, outs, lses, return_lse)
     return run(call, q, k, v, scores, return_lse)
 
 
 def run(call: Call, q: list, k: list, v: list, scores, return_lse: bool):
     score_checks.check_sink_values(scores.sink_logits)
     outs, lses = attend(call, q, k, v, scores.bias, scores.sink_logits)
-    out = call.communicator.join(list(outs))
-    return (out, call.communicator.join(list(lses))) if return_lse else out
+    return joined(call.communicator, outs, lses, return_lse)
+
+
+def joined(communicator: Communicator, outs, lses, return_lse: bool):
+    """What the caller gets of this process's ranks."""
+    out = communicator.join(list(outs))
+    return (out, communicator.join(list(lses))) if return_lse else out
 
 
 def checked_shards(geometry: Geometry, communicator: Communicator, q, k, v, backend) -> tuple:

@@ -97,10 +97,10 @@ def run(programs) -> list:
 
 
 def choose(group) -> Communicator:
-    """None (the default process group), a process group, a 1-D DeviceMesh or a Communicator."""
+    """None (the default process group), a process group, a DeviceMesh or a Communicator."""
     if isinstance(group, Communicator):
         return group
     # Here, since torch.distributed is not in every build of torch.
-    from longattn.ring.process_group import ProcessGroup
+    from longattn.ring import process_mesh
 
-    return ProcessGroup(group)
+    return process_mesh.choose(group)

@@ -12,6 +12,7 @@ from longattn.ring.agreement import call_with
 from longattn.ring.attention import checked_shards, run
 from longattn.ring.autograd import Call
 from longattn.ring.dilated_route import Branches, dilated_route
+from longattn.ring.mesh import Mesh
 from longattn.ring.plans import Plan
 
 
@@ -77,6 +78,10 @@ def _check_plan(plan) -> None:
         raise ValueError(
             "dilated_attention needs a plan of layout 'contiguous', whose segments stay together, "
             f"got {plan.layout!r}"
+        )
+    if isinstance(plan.communicator, Mesh):
+        raise NotImplementedError(
+            "dilated_attention needs a plan of a group or of a 1-D mesh, not one of ring and heads"
         )
     if plan.geometry.borders:
         raise ValueError(

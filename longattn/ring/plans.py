@@ -14,7 +14,9 @@ from longattn.masks import Mask, check_flag
 from longattn.ring import attention, collectives, communicator, decode
 from longattn.ring.agreement import Agreement, call_with
 from longattn.ring.communicator import Communicator
+from longattn.ring.mesh import Mesh
 from longattn.ring.pieces import LAYOUTS, Geometry, pieces_of
+from longattn.ring.portions import MeshGeometry
 
 
 def plan(seq_len: int, group=None, layout: str = "zigzag", *, cu_seqlens=None, check=True) -> Plan:
@@ -24,10 +26,14 @@ def plan(seq_len: int, group=None, layout: str = "zigzag", *, cu_seqlens=None, c
         seq_len: of the whole sequence; it need not be a multiple of anything.
         group: None (torch.distributed's default group), a process group, a 1-D DeviceMesh, or
             `VirtualRing(world_size)` for all ranks in this process. The group's backend carries
-            the tensors: gloo those of the CPU, NCCL those of CUDA.
+            the tensors: gloo those of the CPU, NCCL those of CUDA. A 2-D DeviceMesh, or
+            `VirtualMesh(ring, heads)`: a ring along the dimension named "ring", and along that
+            named "heads" an all-to-all of rows for heads (Fang and Zhao 2024, arXiv 2405.07719);
+            without these names, along the first and the second dimension.
         layout: "contiguous": one chunk a rank. "zigzag": of 2 * world_size chunks, rank r owns
             chunks r and 2 * world_size - 1 - r, which balances causal attention. "striped": rank r
-            owns the positions r, r + world_size, ... (Brandon et al. 2023, arXiv 2311.09431).
+            owns the positions r, r + world_size, ... (Brandon et al. 2023, arXiv 2311.09431). On a
+            mesh these are ranks of the ring; each rank owns a portion of its ring rank's rows.
         cu_seqlens: [documents + 1] integers, a list or a tensor (one on a GPU is read back here):
             documents packed one after the other, which may lie across ranks. Each has positions,
             sinks and groups of its own and sees itself alone.
@@ -47,16 +53,19 @@ def plan(seq_len: int, group=None, layout: str = "zigzag", *, cu_seqlens=None, c
     borders = () if cu_seqlens is None else _borders(cu_seqlens, int(seq_len))
     check_flag("check", check)
     ranks = communicator.choose(group)
-    geometry = Geometry(int(seq_len), ranks.world_size, layout, borders)
+    heads = ranks.heads if isinstance(ranks, Mesh) else 1
+    geometry = Geometry(int(seq_len), ranks.world_size // heads, layout, borders)
+    if isinstance(ranks, Mesh):
+        geometry = MeshGeometry(geometry, heads)
     return Plan(geometry, ranks, Agreement(ranks, check))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """Made by `longattn.ring.plan`; immutable. With a VirtualRing, every shard below is a list of
-    world_size shards."""
+    """Made by `longattn.ring.plan`; immutable. With a VirtualRing or a VirtualMesh, every shard
+    below is a list of world_size shards. Ranks of a mesh count along the heads first."""
 
-    geometry: Geometry
+    geometry: Geometry | MeshGeometry
     communicator: Communicator
     agreement: Agreement
 

@@ -10,32 +10,36 @@ import torch
 from longattn.ring.communicator import Communicator, Traffic
 
 
-class VirtualRing(Communicator):
-    """All ranks in one process: for tests, for emulated kernels, and to see what a ring would send.
-
-    Where a process group has one shard, this has a list of `world_size` shards.
-    """
-
-    def __init__(self, world_size: int):
-        if not isinstance(world_size, int) or isinstance(world_size, bool) or world_size < 1:
-            raise ValueError(f"world_size must be an integer of at least 1, got {world_size!r}")
-        self.world_size = world_size
-        self.ranks = tuple(range(world_size))
-        self.traffic = Traffic()
-        self._on_the_way = {}  # (from, to, number) -> tensor
-        self._sent, self._awaited = Counter(), Counter()  # (from, to) -> messages so far
+class InOneProcess:
+    """Shards come and go as lists with one entry for each rank."""
 
     def split(self, value):
         if not isinstance(value, (list, tuple)) or len(value) != self.world_size:
             several = isinstance(value, (list, tuple))
             got = f"{len(value)} of them" if several else type(value).__name__
             raise ValueError(
-                f"a VirtualRing takes lists of {self.world_size} shards, one a rank, got {got}"
+                f"a {type(self).__name__} takes lists of {self.world_size} shards, one a rank, got "
+                f"{got}"
             )
         return list(value)
 
     def join(self, values):
         return values
+
+
+class VirtualRing(InOneProcess, Communicator):
+    """All ranks in one process: for tests, for emulated kernels, and to see what a ring would send.
+
+    Where a process group has one shard, this has a list of `world_size` shards.
+    """
+
+    def __init__(self, world_size: int):
+        check_size("world_size", world_size)
+        self.world_size = world_size
+        self.ranks = tuple(range(world_size))
+        self.traffic = Traffic()
+        self._on_the_way = {}  # (from, to, number) -> tensor
+        self._sent, self._awaited = Counter(), Counter()  # (from, to) -> messages so far
 
     def exchange(self, rank, sends, receives):
         self.traffic.count(sends)
@@ -65,3 +69,8 @@ class VirtualRing(Communicator):
 
     def gather_objects(self, values):
         return list(values)
+
+
+def check_size(name: str, size) -> None:
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {size!r}")

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One rank of a 2-D DeviceMesh."""
+
+from __future__ import annotations
+
+from torch.distributed.device_mesh import DeviceMesh
+
+from longattn.ring.communicator import Communicator
+from longattn.ring.mesh import Mesh
+from longattn.ring.process_group import ProcessGroup
+
+NAMES = ("ring", "heads")
+
+
+class ProcessMesh(Mesh):
+    """The dimensions named "ring" and "heads"; of a mesh that does not name them so, the first one
+    is the ring and the second one the heads."""
+
+    def __init__(self, mesh: DeviceMesh):
+        named = set(mesh.mesh_dim_names or ()) == set(NAMES)
+        first, second = (mesh.mesh_dim_names.index(name) for name in NAMES) if named else (0, 1)
+        if any((mesh.mesh.diff(dim=dim) <= 0).any() for dim in (0, 1)):
+            # Groups count their ranks in this order, whatever the mesh says.
+            raise ValueError(
+                "the ranks of a mesh must rise along both of its dimensions, got "
+                f"{mesh.mesh.tolist()}"
+            )
+        ring, across = ProcessGroup(mesh.get_group(first)), ProcessGroup(mesh.get_group(second))
+        super().__init__({across.rank: ring}, {ring.rank: across})
+        ring.names = range(across.rank, self.world_size, self.heads)
+        across.names = range(ring.rank * self.heads, (ring.rank + 1) * self.heads)
+
+    def split(self, value):
+        return [value]
+
+    def join(self, values):
+        return values[0]
+
+
+def choose(group) -> Communicator:
+    """None (the default process group), a process group, or a DeviceMesh of one or two
+    dimensions."""
+    if not isinstance(group, DeviceMesh) or group.ndim == 1:
+        return ProcessGroup(group)
+    if group.ndim == 2:
+        return ProcessMesh(group)
+    raise ValueError(
+        "a DeviceMesh must have one dimension, the ring, or two, ring and heads, got "
+        f'{group.ndim}: name those of the sequence, as in mesh["ring", "heads"]'
+    )
