@@ -2,6 +2,9 @@
 """Ring and heads on a mesh equal attention over the whole sequence, forward and backward."""
 
 import itertools
+import os
+import signal
+import time
 
 import pytest
 import torch
@@ -232,6 +235,40 @@ def on_a_device_mesh(rank):
     return "done"
 
 
-@pytest.mark.skipif(not dist.is_available(), reason="this build of torch has no torch.distributed")
+def before_a_rank_dies(rank):
+    from torch.distributed.device_mesh import init_device_mesh
+
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("heads", "ring"))
+    split = plan(16, mesh)
+    q, k, v = torch.randn(3, 1, 4, 2, 8)
+    split.attention(q, k, v, Full())
+    dist.barrier()
+    if rank == 1:
+        time.sleep(0.5)  # the last words of the barrier arrive
+        os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        split.attention(q, k, v, Full())
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
+needs_processes = pytest.mark.skipif(
+    not dist.is_available(), reason="this build of torch has no torch.distributed"
+)
+
+
+@needs_processes
+def test_a_rank_that_dies_is_named_as_on_the_mesh(tmp_path):
+    """Process 1 is the first one of the second ring rank."""
+    messages = processes.run(4, before_a_rank_dies, tmp_path, timeout=20.0, killed=[1])
+    in_its_ring, _, beside, with_its_heads = messages
+    assert in_its_ring.startswith("rank 0 could not exchange keys and values with rank 2: no answ")
+    assert "no answer from rank 2, which stopped" in in_its_ring
+    assert with_its_heads.startswith("rank 3 could not exchange keys and values with rank 2: no an")
+    assert beside.startswith("rank 1 could not exchange keys and values with rank 3:")
+
+
+@needs_processes
 def test_processes(tmp_path):
     assert processes.run(4, on_a_device_mesh, tmp_path) == ["done"] * 4

@@ -15,6 +15,7 @@ from longattn.ring import communicator
 from longattn.ring.communicator import Communicator, Message
 from longattn.ring.mesh import Mesh
 from longattn.ring.portions import MeshGeometry
+from longattn.spans import span
 
 
 class Swap(NamedTuple):
@@ -65,7 +66,8 @@ def _trade(group: Communicator, me: int, tensors: tuple, rows: list, to_heads: b
     sends, receives = (_messages(side, me) for side in (leaving, arriving))
     wait = group.exchange(me, sends, receives)
     yield
-    wait()
+    with span("ring, rows for heads" if to_heads else "ring, heads for rows"):
+        wait()
     return tuple(torch.cat(parts, 1 if to_heads else 2) for parts in arriving)
 
 

@@ -36,9 +36,6 @@ def attention(
     checks.check_scale(softmax_scale)
     checks.check_switches(return_lse, deterministic)
     q, k, v, backend = checked_shards(geometry, communicator, q, k, v, backend)
-    on_a_mesh = isinstance(communicator, Mesh)
-    if on_a_mesh:
-        hybrid.check_heads(communicator, q[0], k[0])
     rules = head_rules(mask, q[0].shape[2])
     furthest = max(geometry.seq_len - 1, 0)
     scores = score_arguments.lower_distances(
@@ -47,17 +44,17 @@ def attention(
     call = Call(
         communicator,
         loop,
-        [] if on_a_mesh else [route(geometry, rules, rank) for rank in communicator.ranks],
+        [],
         backend,
         default_scale(q[0], softmax_scale),
         scores.softcap,
         scores.bias_form,
     )
-    if on_a_mesh:
-        score_checks.check_sink_values(scores.sink_logits)
+    if isinstance(communicator, Mesh):
         outs, lses = hybrid.attend(geometry, call, rules, q, k, v, scores, return_lse)
         return joined(communicator, outs, lses, return_lse)
-    return run(call, q, k, v, scores, return_lse)
+    routes = [route(geometry, rules, rank) for rank in communicator.ranks]
+    return run(call._replace(routes=routes), q, k, v, scores, return_lse)
 
 
 def run(call: Call, q: list, k: list, v: list, scores, return_lse: bool):

@@ -7,6 +7,7 @@ positions; what a head of its own has (rules, biases, sink logits) is cut likewi
 
 from __future__ import annotations
 
+from longattn import score_checks
 from longattn.ring import autograd
 from longattn.ring.all_to_all import Swap
 from longattn.ring.autograd import Call
@@ -15,22 +16,14 @@ from longattn.ring.portions import MeshGeometry
 from longattn.ring.route import route
 
 
-def check_heads(mesh: Mesh, q, k) -> None:
-    q_heads, kv_heads = q.shape[2], k.shape[2]
-    if q_heads % mesh.heads or kv_heads % mesh.heads:
-        raise ValueError(
-            f"a mesh whose heads dimension has {mesh.heads} ranks gives each as many heads: those "
-            f"of q and those of k and v must be multiples of {mesh.heads}, got {q_heads} and "
-            f"{kv_heads}; let the heads dimension divide them, and make the ring longer"
-        )
-
-
 def attend(
     geometry: MeshGeometry, call: Call, rules: tuple, q: list, k: list, v: list, scores, with_lse
 ) -> tuple:
     """call: what all rings share; q, k, v: one for each rank of this process. -> (outs, lses),
     likewise; no lses unless they are wanted."""
     mesh = call.communicator
+    _check_heads(mesh, q[0], k[0])
+    score_checks.check_sink_values(scores.sink_logits)
     heads = q[0].shape[2] // mesh.heads
 
     def attend_in_ring(place, ring, qkv):
@@ -48,3 +41,13 @@ def attend(
     results = mesh.along_rings(attend_in_ring, by_heads)
     outs, *lses = zip(*Swap(mesh, geometry, to_heads=False).apply(results))
     return outs, [lse[..., 0].transpose(1, 2) for one in lses for lse in one]
+
+
+def _check_heads(mesh: Mesh, q, k) -> None:
+    q_heads, kv_heads = q.shape[2], k.shape[2]
+    if q_heads % mesh.heads or kv_heads % mesh.heads:
+        raise ValueError(
+            f"a mesh whose heads dimension has {mesh.heads} ranks gives each as many heads: those "
+            f"of q and those of k and v must be multiples of {mesh.heads}, got {q_heads} and "
+            f"{kv_heads}; let the heads dimension divide them, and make the ring longer"
+        )
