@@ -40,7 +40,7 @@ def attend(
     by_heads = Swap(mesh, geometry, to_heads=True).apply(list(zip(q, k, v)))
     results = mesh.along_rings(attend_in_ring, by_heads)
     outs, *lses = zip(*Swap(mesh, geometry, to_heads=False).apply(results))
-    return outs, [lse[..., 0].transpose(1, 2) for one in lses for lse in one]
+    return outs, [lse[..., 0].transpose(1, 2).contiguous() for one in lses for lse in one]
 
 
 def _check_heads(mesh: Mesh, q, k) -> None:
