@@ -86,9 +86,53 @@ def test_what_would_be_left_out_in_silence_raises(example):
     padding[0, :3] = 0
     with pytest.raises(NotImplementedError, match="padding"):
         model(input_ids=TOKENS, attention_mask=padding)
-    with pytest.raises(NotImplementedError, match="static cache"):
+    with pytest.raises(NotImplementedError, match="static caches"):
         model.generate(TOKENS[:1], max_new_tokens=4, cache_implementation="static")
     dropped = model_of("Llama", "longattn").train()
     dropped.model.layers[0].self_attn.attention_dropout = 0.1
     with pytest.raises(NotImplementedError, match="dropout 0.1"):
         dropped(input_ids=TOKENS)
+
+
+def test_masks_that_are_no_band_raise(example):
+    packed = torch.cat([torch.arange(10), torch.arange(13)])[None]
+    with pytest.raises(NotImplementedError, match="packed or chunked"):
+        model_of("Llama", "longattn")(
+            input_ids=TOKENS[:1], position_ids=packed, use_cache=False
+        )
+    for chunk, works in ((8, False), (64, True)):
+        config = transformers.Llama4TextConfig(
+            **SHAPE, attention_chunk_size=chunk, num_local_experts=2, intermediate_size_mlp=48
+        )
+        models = []
+        for implementation in ("eager", "longattn"):
+            torch.manual_seed(0)
+            kind = transformers.Llama4ForCausalLM
+            models.append(kind._from_config(config, attn_implementation=implementation).eval())
+        if works:
+            found = [model(input_ids=TOKENS).logits for model in models]
+            torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
+        else:
+            with pytest.raises(NotImplementedError, match="packed or chunked"):
+                models[1](input_ids=TOKENS)
+
+
+def test_windows_on_both_sides(example):
+    config = transformers.Gemma3TextConfig(
+        **SHAPE, use_bidirectional_attention=True, sliding_window=8, query_pre_attn_scalar=8
+    )
+    found = []
+    for implementation in ("eager", "longattn"):
+        torch.manual_seed(0)
+        model = transformers.Gemma3ForCausalLM._from_config(
+            config, attn_implementation=implementation
+        ).eval()
+        found.append(model(input_ids=TOKENS).logits)
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
+
+
+def test_a_cache_that_drops_keys_and_a_mask_that_wants_them(example):
+    example.register(longattn.Window(7, sink_tokens=2), "longattn, sinks")
+    model = model_of("Mistral", "longattn, sinks")
+    with pytest.raises(NotImplementedError, match="has dropped the first"):
+        model.generate(TOKENS[:1], max_new_tokens=6, do_sample=False, eos_token_id=63)
