@@ -76,7 +76,10 @@ def forward(partials, v, scores: Scores, sink_logits, engine, *, merge: bool) ->
         out = allocation.empty(q, out_shape)
         lse = q.new_empty(lse_shape(q), dtype=dtype)
     else:
-        out = allocation.zeros(q, out_shape, dtype if merge else q.dtype)
+        # What is merged with a row of lse -inf does not read it.
+        all_written = merge and covers and layout.batch > 0 and sink_logits is None
+        make = allocation.empty if all_written else allocation.zeros
+        out = make(q, out_shape, dtype if merge else q.dtype)
         lse = q.new_full(lse_shape(q), float("-inf"), dtype=dtype)
         if sink_logits is not None and merge:
             lse.copy_(sink_logits[:, None].expand_as(lse))  # a partial with one key of value 0

@@ -208,9 +208,10 @@ class Forward {
     const Vector first = Lanes::broadcast(weights.first);
     const Vector second = Lanes::broadcast(weights.second * finished.out_factor);
     Real* out = row_pointer<Real>(problem_.out, tile_.sequence.batch, stored_row, tile_.head);
+    const bool is_first = weights.first == Real(0);  // then the row may hold anything
     for_each_vector<Lanes>(problem_.value_dim, [&](int d, const auto& load, const auto& store) {
       const Vector added = Lanes::multiply(Lanes::load(numbers + d), second);
-      store(out + d, Lanes::multiply_add(load(out + d), first, added));
+      store(out + d, is_first ? added : Lanes::multiply_add(load(out + d), first, added));
     });
     lse = weights.lse;
   }

@@ -69,7 +69,9 @@ struct Problem {
 struct ForwardProblem : Problem {
   TensorView out;  // [batch, q_len, q_heads, value_dim]: input dtype; merging: the accumulator's
   RowView lse;     // accumulator dtype
-  bool merge;      // out and lse hold a partial of the same queries: merge with it in place
+  // out and lse hold a partial of the same queries: merge with it in place. Where lse is -inf, out
+  // is not read.
+  bool merge;
   // [q_heads], accumulator dtype, or null: the logit of a further key whose value is 0. Not with
   // merge: there the partial that out and lse begin with holds it.
   const void* sink_logits;

@@ -26,7 +26,7 @@ LONGATTN_DEVICE void store_half(float* row, int width, const RegisterTile<kColum
   }
 }
 
-// row = old_factor * row + factor * half
+// row = old_factor * row + factor * half. A row of factor 0 is not read: it may hold anything.
 template <int kColumns>
 LONGATTN_DEVICE void merge_half(float* row, int width, const RegisterTile<kColumns>& tile,
                                 int half, float old_factor, float factor, int lane) {
@@ -35,7 +35,7 @@ LONGATTN_DEVICE void merge_half(float* row, int width, const RegisterTile<kColum
   for (int block = 0; block < tile.kBlocks; ++block) {
     const int column = column_of_lane(lane, block);
     old[block] = make_float2(0.0f, 0.0f);
-    if (column < width) old[block] = ptx::load_global_float2(row + column);
+    if (column < width && old_factor != 0.0f) old[block] = ptx::load_global_float2(row + column);
   }
 #pragma unroll
   for (int block = 0; block < tile.kBlocks; ++block) {
