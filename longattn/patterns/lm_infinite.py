@@ -53,9 +53,10 @@ def lm_infinite_attention(
         distance_ceiling: their limit_distance, at least 0. The paper's min(d, window) is
             distance_ceiling=window, the default of their Python functions. None, the default of
             their command line: true distances, as StreamingLLM (arXiv 2309.17453) with absolute
-            positions (for those of its cache see docs/positions.md). A ceiling above `window` is not a minimum: sinks beyond the window stand at
-            the ceiling even where that is further than they are, as in the authors' code (which
-            in addition lowers it to kv_len - 1; that is not done here).
+            positions (for those of its cache see docs/positions.md). A ceiling above `window` is
+            not a minimum: sinks beyond the window stand at the ceiling even where that is further
+            than they are, as in the authors' code (which in addition lowers it to kv_len - 1; that
+            is not done here).
         seq_len: the largest position + 1, for a rope that depends on it; None: from the call.
             Packed sequences on a GPU need it, since theirs would have to be read.
 

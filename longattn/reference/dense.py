@@ -43,7 +43,8 @@ def visible(mask, q_positions, k_positions, head=0):
         return (distance >= 0) & ((distance < of(mask.size)) | (is_sink(j, of(mask.sink_tokens))))
     if isinstance(mask, masks.Band):
         left, right = of(mask.left), of(mask.right)
-        near = everything if left is None else (distance <= left) | (is_sink(j, of(mask.sink_tokens)))
+        is_near = everything if left is None else distance <= left
+        near = is_near | is_sink(j, of(mask.sink_tokens))
         return near if right is None else near & (distance >= -right)
     if isinstance(mask, masks.Groups):
         size, shift = of(mask.size), of(mask.shift)
