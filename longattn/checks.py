@@ -66,6 +66,11 @@ def check_head_counts(mask: Mask, q_heads: int) -> None:
 def check_is_tensor(name: str, value) -> None:
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.is_nested:
+        raise TypeError(
+            f"{name} must not be a nested tensor: pack its sequences, [total, heads, dim], and give "
+            "cu_seqlens_q and cu_seqlens_k"
+        )
 
 
 def check_tensors(q, k, v, backend: Backend, packed: bool) -> None:

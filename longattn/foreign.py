@@ -18,6 +18,7 @@ SAID_BY_THE_MASK = {
 }
 SAID_OTHERWISE = {
     "scale": "it is called softmax_scale here",
+    "scaling": "it is called softmax_scale here",
     "sm_scale": "it is called softmax_scale here",
     "enable_gqa": "k and v may have fewer heads than q without being asked; leave it out",
     "max_seqlen": "cu_seqlens_q and cu_seqlens_k tell the lengths; leave it out",

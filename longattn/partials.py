@@ -26,6 +26,9 @@ def merge_partials(outs, lses):
     Raises:
         ValueError: no partials, a different number of outs and lses, or shapes that do not agree.
     """
+    for name, tensors in (("outs", outs), ("lses", lses)):
+        if isinstance(tensors, torch.Tensor):
+            raise TypeError(f"{name} must be a list of tensors, a partial each, got one tensor")
     outs, lses = list(outs), list(lses)
     if not outs or len(outs) != len(lses):
         raise ValueError(

@@ -74,6 +74,12 @@ BAD = [
         TypeError,
         ("float32", "float64", "autocast"),
     ),
+    Bad(
+        "nested",
+        lambda: call(*3 * (torch.nested.as_nested_tensor([torch.randn(3, 2, 8)]),)),
+        TypeError,
+        ("nested tensor", "cu_seqlens"),
+    ),
     Bad("half values", lambda: call(Q, K, V.half()), TypeError, ("float16", "float32")),
     Bad("mixed devices", lambda: call(Q, META[1], META[2]), ValueError, ("cpu", "meta")),
     Bad("one on another device", lambda: call(Q, K, META[2]), ValueError, ("cpu", "meta")),

@@ -42,6 +42,7 @@ INSTEAD = {  # a regular expression for what `attention` says
     "mask": "",
     "scale": "softmax_scale",
     "sm_scale": "softmax_scale",
+    "scaling": "softmax_scale",
     "enable_gqa": "fewer heads",
     "max_seqlen": "cu_seqlens",
     "max_seqlen_q": "cu_seqlens_q",

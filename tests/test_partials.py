@@ -176,6 +176,13 @@ def test_nothing_to_merge_is_an_error():
         longattn.merge_partials([], [])
 
 
+def test_bare_tensors_are_not_taken_apart():
+    out, lse = torch.randn(2, 4, 2, 8), torch.randn(2, 2, 4)
+    for outs, lses, name in ((out, [lse], "outs"), ([out], lse, "lses")):
+        with pytest.raises(TypeError, match=f"{name} must be a list of tensors"):
+            longattn.merge_partials(outs, lses)
+
+
 def test_as_many_outs_as_lses():
     out, lse = torch.randn(1, 4, 2, 8), torch.randn(1, 2, 4)
     with pytest.raises(ValueError):

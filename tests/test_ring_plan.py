@@ -105,6 +105,7 @@ def shards(plan, heads=2, dim=8, **options):
         (dict(cu_seqlens=[0, 5, 4, 8]), ValueError, "must not decrease"),
         (dict(cu_seqlens=[0, 2.5, 8]), TypeError, "cu_seqlens must be integers"),
         (dict(group=None), ValueError, "call init_process_group"),
+        (dict(group=4), TypeError, "group must be None, a process group.* got 4"),
     ],
     ids=str,
 )

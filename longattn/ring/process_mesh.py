@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from torch.distributed import ProcessGroup as ProcessGroupOfTorch
 from torch.distributed.device_mesh import DeviceMesh
 
 from longattn.ring.communicator import Communicator
@@ -40,6 +41,11 @@ class ProcessMesh(Mesh):
 def choose(group) -> Communicator:
     """None (the default process group), a process group, or a DeviceMesh of one or two
     dimensions."""
+    if group is not None and not isinstance(group, (DeviceMesh, ProcessGroupOfTorch)):
+        raise TypeError(
+            "group must be None, a process group, a DeviceMesh, a VirtualRing or a VirtualMesh, "
+            f"got {group!r}"
+        )
     if not isinstance(group, DeviceMesh) or group.ndim == 1:
         return ProcessGroup(group)
     if group.ndim == 2:
