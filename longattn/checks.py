@@ -68,8 +68,8 @@ def check_is_tensor(name: str, value) -> None:
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
     if value.is_nested:
         raise TypeError(
-            f"{name} must not be a nested tensor: pack its sequences, [total, heads, dim], and give "
-            "cu_seqlens_q and cu_seqlens_k"
+            f"{name} must not be a nested tensor: pack its sequences, [total, heads, dim], and "
+            "give cu_seqlens_q and cu_seqlens_k"
         )
 
 
