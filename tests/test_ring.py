@@ -9,6 +9,7 @@ import inputs
 import longattn
 from longattn import reference, ring
 from longattn.masks import Causal, Full, Groups, Window
+from longattn.ring.rank import Rank
 from rings import LAYOUTS, MASKS, UNEVEN_GROUPS, RingCase, on_virtual_ring
 
 LENGTHS = {1: 61, 2: 96, 3: 101, 4: 127, 8: 98}
@@ -189,3 +190,24 @@ def test_emulated_kernels(simt, mask, layout, dtype):
     """The CUDA kernels merge into the same accumulators."""
     case = RingCase(layout, mask, 77, q_heads=2, kv_heads=1, head_dim=16, value_dim=16)
     check(case, 3, dtype, grain=8, backend="simt")
+
+
+def test_a_call_that_failed_leaves_nothing_to_the_next(monkeypatch):
+    case = RingCase("zigzag", Causal(), 40)
+    q, k, v = inputs.qkv(case, torch.float64)
+    plan = case.plan(ring.VirtualRing(3))
+    shards = [plan.shard(x) for x in (q, k, v)]
+    expected = plan.attention(*shards, Causal())
+    run_forward = Rank.run_forward
+
+    def fails_on_rank_1(me, *problem):
+        if me.rank == 1:
+            raise MemoryError
+        return run_forward(me, *problem)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Rank, "run_forward", fails_on_rank_1)
+        with pytest.raises(MemoryError):
+            plan.attention(plan.shard(q), plan.shard(2 * k), plan.shard(3 * v), Causal())
+    for actual, truth in zip(plan.attention(*shards, Causal()), expected, strict=True):
+        assert torch.equal(actual, truth)

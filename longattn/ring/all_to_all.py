@@ -35,7 +35,9 @@ class Swap(NamedTuple):
         def trade(ring_rank, group, mine):
             rows = self.geometry.portions(ring_rank)
             ranks = zip(group.ranks, mine, strict=True)
-            return communicator.run([_trade(group, *one, rows, self.to_heads) for one in ranks])
+            return communicator.run(
+                group, [_trade(group, *one, rows, self.to_heads) for one in ranks]
+            )
 
         return self.mesh.along_heads(trade, tensors)
 

@@ -47,7 +47,7 @@ def attend(call: Call, q: list, k: list, v: list, bias, sink_logits) -> tuple:
 
 def _forward(call: Call, tensors) -> tuple:
     ranks = call.ranks(*_grouped(call, tensors))
-    results = communicator.run([call.program.forward(rank) for rank in ranks])
+    results = communicator.run(call.communicator, [call.program.forward(one) for one in ranks])
     return tuple(zip(*results))
 
 
@@ -80,10 +80,11 @@ class _RingAttention(torch.autograd.Function):
         douts = [torch.zeros_like(o) if d is None else d for d, o in zip(incoming, outs)]
         ranks = call.ranks(q, k, v, bias, sink_logits)
         gradients = communicator.run(
+            call.communicator,
             [
                 call.program.backward(*one, wants_bias=wants_bias, wants_sinks=wants_sinks)
                 for one in zip(ranks, douts, incoming[count:], outs, lses)
-            ]
+            ],
         )
         of_inputs = [
             getattr(one, name).to(x.dtype)

@@ -8,6 +8,7 @@ about to wait for another rank, so that one and the same loop runs on both.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from abc import ABC, abstractmethod
 from typing import Callable, NamedTuple
@@ -58,6 +59,10 @@ class Communicator(ABC):
     def join(self, values: list):
         """The way back."""
 
+    def in_call(self):
+        """A context in which all exchanges of one call are made."""
+        return contextlib.nullcontext()
+
     @abstractmethod
     def exchange(self, rank: int, sends, receives) -> Callable:
         """Starts to send and to receive Messages. What is received may be touched once the returned
@@ -81,18 +86,19 @@ class Communicator(ABC):
         """values: one small picklable value for each of `ranks` -> those of all ranks, in order."""
 
 
-def run(programs) -> list:
+def run(ranks: Communicator, programs) -> list:
     """Runs one generator for each rank of this process, in step: none goes beyond a yield before
     all have come to it. -> what they return."""
     results = [None] * len(programs)
     running = dict(enumerate(programs))
-    while running:
-        for place, program in list(running.items()):
-            try:
-                next(program)
-            except StopIteration as finished:
-                results[place] = finished.value
-                del running[place]
+    with ranks.in_call():
+        while running:
+            for place, program in list(running.items()):
+                try:
+                    next(program)
+                except StopIteration as finished:
+                    results[place] = finished.value
+                    del running[place]
     return results
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 
 import torch
@@ -40,6 +41,15 @@ class VirtualRing(InOneProcess, Communicator):
         self.traffic = Traffic()
         self._on_the_way = {}  # (from, to, number) -> tensor
         self._sent, self._awaited = Counter(), Counter()  # (from, to) -> messages so far
+
+    @contextlib.contextmanager
+    def in_call(self):
+        try:
+            yield
+        finally:  # messages of a call that failed are not for the next one
+            self._on_the_way.clear()
+            self._sent.clear()
+            self._awaited.clear()
 
     def exchange(self, rank, sends, receives):
         self.traffic.count(sends)
