@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+import weakref
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ import processes
 from longattn import Causal, Window
 from longattn.ring import VirtualRing, failures
 from longattn.ring.agreement import Agreement, Rows, compare, describe
+from longattn.ring.communicator import Message
 from longattn.ring.process_group import ProcessGroup
 
 TIMEOUT = 2.0  # seconds of the groups in which something goes wrong
@@ -284,3 +286,48 @@ def test_descriptions_hold_what_has_to_agree_and_no_more():
     assert describe(first) == describe(second)
     assert "[4] torch.float32" in describe(first)
     assert describe(Window(3) & Causal()).startswith("Intersection(first=Window(size=3, ")
+
+
+LATER_CALLS = {  # what one rank does otherwise in its second call
+    "mask": lambda q, other: (q, Window(3 if other else 6)),
+    "longer messages": lambda q, other: (q, Window(6 if other else 3)),
+    "dtype": lambda q, other: (q.bfloat16() if other else q, Window(6)),
+}
+
+
+def another_later_call(rank, name):
+    [ranks] = own_groups([name]).values()
+    plan = longattn.ring.plan(40, ranks, "contiguous")
+    q = torch.randn(1, plan.lengths[rank], 1, 8)
+    plan.attention(q, q, q, Window(6))
+    q, mask = LATER_CALLS[name](q, rank == 0)
+    failures.PATIENCE = PATIENCE
+    try:
+        plan.attention(q, q, q, mask)
+    except (RuntimeError, ValueError) as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("name", list(LATER_CALLS))
+def test_a_later_call_that_differs_gives_no_numbers(tmp_path, name):
+    told = processes.run(3, another_later_call, tmp_path, name)
+    assert all(told)
+    assert re.match(
+        r"rank 0 sends what belongs to another call, or .* than plan.attention\(q=\[1, any, 1, 8\] "
+        "torch.float32, .*: every rank has to make the same calls in the same order",
+        told[1],
+    )
+
+
+def kept_after_arrival(rank):
+    ranks, other = ProcessGroup(), 1 - rank
+    messages = [Message(torch.ones(4), other), Message(torch.empty(4), other)]
+    tensors = [weakref.ref(message.tensor) for message in messages]
+    wait = ranks.exchange(rank, messages[:1], messages[1:])
+    wait()
+    del messages
+    return [tensor() is not None for tensor in tensors], ranks.traffic.greetings, callable(wait)
+
+
+def test_messages_are_let_go_when_they_have_arrived(tmp_path):
+    assert processes.run(2, kept_after_arrival, tmp_path) == [([False, False], 1, True)] * 2

@@ -19,17 +19,19 @@ class Agreement:
     def __init__(self, ranks: Communicator, enabled: bool = True):
         self._ranks, self._enabled, self._asked = ranks, enabled, set()
 
-    def check(self, function: str, calls: list) -> None:
+    def check(self, function: str, calls: list) -> str:
         """calls: for each rank of this process, the arguments that all ranks must have in common,
-        by name; tensors that may differ in length pass through `Rows`.
+        by name; tensors that may differ in length pass through `Rows`. -> the call in words that
+        are the same on all ranks.
 
         Raises:
             ValueError: on every rank, with the names of the ranks that differ and their values.
         """
-        if not self._enabled or function in self._asked or self._ranks.world_size == 1:
-            return
-        compare(self._ranks, function, calls)
-        self._asked.add(function)
+        alone = self._ranks.world_size == 1
+        if self._enabled and function not in self._asked and not alone:
+            compare(self._ranks, function, calls)
+            self._asked.add(function)
+        return f"{function}({', '.join(f'{n}={describe(v)}' for n, v in calls[0].items())})"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Swap(NamedTuple):
     mesh: Mesh
     geometry: MeshGeometry
     to_heads: bool  # or back to rows
+    description: str  # of the call, the same words on all ranks
 
     def apply(self, tensors: list) -> list:
         """tensors: for each rank of this process, a tuple of as many as for every other one.
@@ -36,7 +37,9 @@ class Swap(NamedTuple):
             rows = self.geometry.portions(ring_rank)
             ranks = zip(group.ranks, mine, strict=True)
             return communicator.run(
-                group, [_trade(group, *one, rows, self.to_heads) for one in ranks]
+                group,
+                self.description,
+                [_trade(group, *one, rows, self.to_heads) for one in ranks],
             )
 
         return self.mesh.along_heads(trade, tensors)

@@ -31,6 +31,7 @@ def attention(
     return_lse,
     deterministic,
     backend,
+    description,
 ):
     checks.check_mask(mask)
     checks.check_scale(softmax_scale)
@@ -49,6 +50,7 @@ def attention(
         default_scale(q[0], softmax_scale),
         scores.softcap,
         scores.bias_form,
+        description,
     )
     if isinstance(communicator, Mesh):
         outs, lses = hybrid.attend(geometry, call, rules, q, k, v, scores, return_lse)

@@ -25,6 +25,7 @@ class Call(NamedTuple):
     softmax_scale: float
     softcap: float
     bias_form: list
+    description: str  # the same words on all ranks
 
     def ranks(self, q, k, v, bias, sink_logits) -> list:
         """q, k, v: lists with one tensor for each rank of this process."""
@@ -47,7 +48,9 @@ def attend(call: Call, q: list, k: list, v: list, bias, sink_logits) -> tuple:
 
 def _forward(call: Call, tensors) -> tuple:
     ranks = call.ranks(*_grouped(call, tensors))
-    results = communicator.run(call.communicator, [call.program.forward(one) for one in ranks])
+    results = communicator.run(
+        call.communicator, call.description, [call.program.forward(one) for one in ranks]
+    )
     return tuple(zip(*results))
 
 
@@ -81,6 +84,7 @@ class _RingAttention(torch.autograd.Function):
         ranks = call.ranks(q, k, v, bias, sink_logits)
         gradients = communicator.run(
             call.communicator,
+            f"the backward pass of {call.description}",
             [
                 call.program.backward(*one, wants_bias=wants_bias, wants_sinks=wants_sinks)
                 for one in zip(ranks, douts, incoming[count:], outs, lses)

@@ -32,6 +32,7 @@ class Traffic:
     bytes: int = 0
     reductions: int = 0
     reduced_bytes: int = 0
+    greetings: int = 0  # 8 bytes each, in front of a call's messages between two processes
 
     def count(self, sends) -> None:
         self.hops += bool(sends)
@@ -59,8 +60,9 @@ class Communicator(ABC):
     def join(self, values: list):
         """The way back."""
 
-    def in_call(self):
-        """A context in which all exchanges of one call are made."""
+    def in_call(self, call: str):
+        """A context in which all exchanges of one call are made, which every rank describes alike.
+        What is sent to ranks that are in another call must not be taken for what they wait for."""
         return contextlib.nullcontext()
 
     @abstractmethod
@@ -86,12 +88,12 @@ class Communicator(ABC):
         """values: one small picklable value for each of `ranks` -> those of all ranks, in order."""
 
 
-def run(ranks: Communicator, programs) -> list:
+def run(ranks: Communicator, call: str, programs) -> list:
     """Runs one generator for each rank of this process, in step: none goes beyond a yield before
-    all have come to it. -> what they return."""
+    all have come to it. call: what all ranks say that it is. -> what they return."""
     results = [None] * len(programs)
     running = dict(enumerate(programs))
-    with ranks.in_call():
+    with ranks.in_call(call):
         while running:
             for place, program in list(running.items()):
                 try:

@@ -50,7 +50,7 @@ def dilated_attention(
         backend=backend,
     )
     calls = zip(*(ranks.split(x) for x in (q, k, v)))
-    plan.agreement.check("dilated_attention", [call_with(*qkv, **shared) for qkv in calls])
+    description = plan.agreement.check("dilated_attention", [call_with(*qkv, **shared) for qkv in calls])
     q, k, v, backend = checked_shards(geometry, ranks, q, k, v, backend)
     furthest = max(geometry.seq_len - 1, 0)
     scores = score_arguments.lower_distances(
@@ -67,6 +67,7 @@ def dilated_attention(
         default_scale(q[0], softmax_scale),
         scores.softcap,
         scores.bias_form,
+        description,
     )
     return run(call, q, k, v, scores, return_lse)
 

@@ -37,9 +37,9 @@ def attend(
             return [(out,) for out in outs]
         return [(out, lse.transpose(1, 2)[..., None]) for out, lse in zip(outs, lses)]
 
-    by_heads = Swap(mesh, geometry, to_heads=True).apply(list(zip(q, k, v)))
+    by_heads = Swap(mesh, geometry, True, call.description).apply(list(zip(q, k, v)))
     results = mesh.along_rings(attend_in_ring, by_heads)
-    outs, *lses = zip(*Swap(mesh, geometry, to_heads=False).apply(results))
+    outs, *lses = zip(*Swap(mesh, geometry, False, call.description).apply(results))
     return outs, [lse[..., 0].transpose(1, 2).contiguous() for one in lses for lse in one]
 
 

@@ -181,13 +181,14 @@ class Plan:
             backend=backend,
         )
         split = (self.communicator.split(x) for x in (q, k, v))
-        self._agree("plan.attention", *split, mask=mask, **shared)
+        description = self._agree("plan.attention", *split, mask=mask, **shared)
         return attention.attention(
             self.geometry,
             self.communicator,
             *(q, k, v, mask),
             return_lse=return_lse,
             deterministic=deterministic,
+            description=description,
             **shared,
         )
 
@@ -256,9 +257,9 @@ class Plan:
         )
 
     @torch.compiler.disable
-    def _agree(self, function: str, q, k, v, **shared) -> None:
+    def _agree(self, function: str, q, k, v, **shared) -> str:
         calls = [call_with(*one, plan=self.geometry, **shared) for one in zip(q, k, v)]
-        self.agreement.check(function, calls)
+        return self.agreement.check(function, calls)
 
     def _positions(self, rank: int, device) -> torch.Tensor:
         pieces = [

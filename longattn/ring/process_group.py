@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
 from longattn.ring.communicator import Communicator, Traffic
 from longattn.ring.failures import blamed
+from longattn.ring.greetings import Greetings
 
 
 class ProcessGroup(Communicator):
@@ -31,12 +34,18 @@ class ProcessGroup(Communicator):
         self.names = range(self.world_size)  # of its ranks in sentences
         self.traffic = Traffic()
         self._streams = {}  # one a device
+        self._greetings = Greetings("no call")
 
     def split(self, value):
         return [value]
 
     def join(self, values):
         return values[0]
+
+    @contextlib.contextmanager
+    def in_call(self, call):
+        self._greetings = Greetings(call)
+        yield
 
     def exchange(self, rank, sends, receives):
         self.traffic.count(sends)
@@ -50,15 +59,31 @@ class ProcessGroup(Communicator):
             return self._on_side_stream(operations, tensors)
         doing = self._exchanging(peers)
         with self._blamed(doing):
-            works = dist.batch_isend_irecv(operations)
+            works = self._greet(sends, receives)
+            works += dist.batch_isend_irecv(operations)
 
         def wait():
             with self._blamed(doing):
                 for work in works:
                     work.wait()
-            tensors.clear()  # they had to live until here
+            # They had to live until here; works keep them too.
+            tensors.clear()
+            works.clear()
 
         return wait
+
+    def _greet(self, sends, receives) -> list:
+        """Waits until those that send something are known to be in the same call. -> what sends to
+        wait for."""
+        told, heard = self._greetings.due(sends, receives)
+        self.traffic.greetings += len(told)
+        operations = [self._operation(dist.isend, message) for message in told]
+        operations += [self._operation(dist.irecv, message) for message in heard]
+        works = dist.batch_isend_irecv(operations) if operations else []
+        for work in works[len(told) :]:
+            work.wait()
+        self._greetings.check(heard, self.names)
+        return works[: len(told)]
 
     def _operation(self, kind, message):
         return dist.P2POp(kind, message.tensor, self._global_rank(message.peer), self.group)
