@@ -11,7 +11,7 @@ from closeness import assert_close, assert_lse_close
 from longattn import reference
 from longattn.masks import Band, Causal, Full, Groups, Prefix, Window
 from longattn.ring import VirtualRing
-from rings import LAYOUTS
+from rings import LAYOUTS, UNEVEN_GROUPS
 
 PROMPT = 90  # positions that the plan splits
 Q_HEADS, KV_HEADS, HEAD_DIM, VALUE_DIM = 4, 2, 16, 24
@@ -72,6 +72,17 @@ def test_equals_attention_to_all_keys(mask, layout, q_len):
     for world_size in (1, 2, 4, 8):
         actual = decode(world_size, layout, q, k, v, mask, q_start=length - q_len)
         assert_equals_the_whole(actual, q, k, v, mask, length - q_len)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("mask", UNEVEN_GROUPS, ids=str)
+def test_groups_whose_borders_fall_between_rows(mask, layout):
+    """Tokens go to ranks in turn, whatever the plan's layout; a rank's first one has no step."""
+    for length, q_len in ((PROMPT + 1, 1), (PROMPT + 4, 3), (PROMPT + 25, 2)):
+        q, k, v = tensors(length, q_len)
+        for world_size in (3, 4):
+            actual = decode(world_size, layout, q, k, v, mask, q_start=length - q_len)
+            assert_equals_the_whole(actual, q, k, v, mask, length - q_len)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -12,13 +12,14 @@ import torch
 from longattn import backends, checks, score_arguments, score_checks, sinks, transforms
 from longattn.attention import default_scale, encode_head_rules, head_rules
 from longattn.engine import scores_of
+from longattn.ring import group_cuts
 from longattn.ring.attention import in_one_dtype
 from longattn.ring.communicator import Communicator
 from longattn.ring.loop import problem_at
 from longattn.ring.pieces import Geometry, Piece, pieces_of
 from longattn.ring.rank import Rank
 from longattn.ring.route import Meeting
-from longattn.ring.row_rules import check_step, offset_between, row_rule
+from longattn.ring.row_rules import obstacle, offset_between, row_rule
 
 
 @torch.compiler.disable
@@ -55,7 +56,6 @@ def decode(
         tensors = in_one_dtype((q, keys, values), backend)
         pieces = _pieces(geometry, rank, ranges, tensors[1].shape[1])
         rules = head_rules(mask, q.shape[2])
-        check_step(rules, max((piece.step for piece in pieces), default=1))
         first, last = _distances(q_start, q.shape[1], pieces)
         scores = score_arguments.lower_distances(
             tensors[0], bias, softcap, sink_logits, first, last, masks=(mask,)
@@ -91,7 +91,8 @@ def _pieces(geometry: Geometry, rank: int, appended, rows: int) -> list:
                 f"{positions}"
             )
         if len(positions):
-            pieces.append(Piece(positions.start, positions.step, len(positions)))
+            step = positions.step if len(positions) > 1 else 1
+            pieces.append(Piece(positions.start, step, len(positions)))
     expected = sum(piece.length for piece in pieces)
     if rows != expected:
         raise ValueError(
@@ -113,14 +114,22 @@ def _distances(q_start: int, q_len: int, pieces: list) -> tuple:
 def _meetings(q_start: int, q_len: int, pieces: list, rules):
     """Queries are neighbours, so that keys with a larger step meet them one by one."""
     begin = 0
-    for k in pieces:
+    for k, cut in _parts(pieces, rules):
         rows = q_len if k.step == 1 else 1
         for row in range(0, q_len, rows):
             q = Piece(q_start + row, k.step, rows)
-            offset = offset_between(q, k, rules)
-            lowered = encode_head_rules([row_rule(rule, offset, k) for rule in rules])
+            here = [group_cuts.rule_between(rule, q, k) for rule in rules] if cut else rules
+            offset = offset_between(q, k, here)
+            lowered = encode_head_rules([row_rule(rule, offset, k) for rule in here])
             yield Meeting((row, row + rows), (begin, begin + k.length), k.step, offset, lowered)
         begin += k.length
+
+
+def _parts(pieces: list, rules):
+    """(piece, whether it was cut) of the pieces, cut where their rows cannot say groups."""
+    for piece in pieces:
+        cut = obstacle(rules, piece.step) is not None
+        yield from ((part, cut) for part in (group_cuts.cut(piece, rules) if cut else [piece]))
 
 
 def _partial(me: Rank, meetings) -> tuple:

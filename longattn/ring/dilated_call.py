@@ -49,8 +49,9 @@ def dilated_attention(
         sink_logits=sink_logits,
         backend=backend,
     )
-    calls = zip(*(ranks.split(x) for x in (q, k, v)))
-    description = plan.agreement.check("dilated_attention", [call_with(*qkv, **shared) for qkv in calls])
+    shards = zip(*(ranks.split(x) for x in (q, k, v)))
+    calls = [call_with(*qkv, **shared) for qkv in shards]
+    description = plan.agreement.check("dilated_attention", calls)
     q, k, v, backend = checked_shards(geometry, ranks, q, k, v, backend)
     furthest = max(geometry.seq_len - 1, 0)
     scores = score_arguments.lower_distances(

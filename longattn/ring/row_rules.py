@@ -53,15 +53,6 @@ def obstacle(rules, step: int) -> Optional[str]:
     return None
 
 
-def check_step(rules, step: int) -> None:
-    reason = obstacle(rules, step)
-    if reason is not None:
-        raise ValueError(
-            f"where rows are {step} positions apart (striped layout), {reason}; use layout "
-            "'zigzag' or 'contiguous'"
-        )
-
-
 def offset_between(q: Piece, k: Piece, rules) -> Offset:
     """There are two ways to write the distance down. Where a rule has groups, it has to be the one
     whose diagonal lies in the same group as the query; their borders are counted in key rows."""
