@@ -8,6 +8,7 @@ import signal
 import time
 import weakref
 
+import numpy
 import pytest
 import torch
 import torch.distributed as dist
@@ -16,7 +17,7 @@ import longattn
 import processes
 from longattn import Causal, Window
 from longattn.ring import VirtualRing, failures
-from longattn.ring.agreement import Agreement, Rows, compare, describe
+from longattn.ring.agreement import Agreement, Rows, call_with, compare, describe
 from longattn.ring.communicator import Message
 from longattn.ring.process_group import ProcessGroup
 
@@ -286,6 +287,18 @@ def test_descriptions_hold_what_has_to_agree_and_no_more():
     assert describe(first) == describe(second)
     assert "[4] torch.float32" in describe(first)
     assert describe(Window(3) & Causal()).startswith("Intersection(first=Window(size=3, ")
+    assert describe(numpy.float64(0.5)) == describe(0.5) == "0.5"
+
+
+def test_whoever_goes_backward_is_known_by_all_tensors():
+    q, learned = torch.zeros(1, 4, 2, 16), torch.ones(2, requires_grad=True)
+    kerple = longattn.Kerple(learned.detach(), learned)
+    for bias, sinks in ((longattn.Alibi(learned), None), (kerple, None), (None, learned)):
+        call = call_with(q, q, q, bias=bias, sink_logits=sinks)
+        assert call["requires_grad"]
+        with torch.no_grad():
+            assert not call_with(q, q, q, bias=bias, sink_logits=sinks)["requires_grad"]
+    assert not call_with(q, q, q, bias=longattn.Alibi(), sink_logits=None)["requires_grad"]
 
 
 LATER_CALLS = {  # what one rank does otherwise in its second call

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from numbers import Integral, Real
 
 import torch
 
+from longattn import transforms
 from longattn.ring.communicator import Communicator
 
 
@@ -51,9 +53,19 @@ def call_with(q, k, v, **shared) -> dict:
         **shared,
         "autocast": torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
         # Whoever goes backward waits for all others to do so.
-        "requires_grad": torch.is_grad_enabled()
-        and any(getattr(tensor, "requires_grad", False) for tensor in tensors.values()),
+        "requires_grad": transforms.is_differentiated(*_tensors((q, k, v, *shared.values()))),
     }
+
+
+def _tensors(value):
+    """Those in a call's argument, such as the values of a bias."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif dataclasses.is_dataclass(value):
+        yield from _tensors([getattr(value, field.name) for field in dataclasses.fields(value)])
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _tensors(one)
 
 
 def compare(ranks: Communicator, function: str, calls: list) -> None:
@@ -85,6 +97,8 @@ def describe(value) -> str:
     if dataclasses.is_dataclass(value):
         fields = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
         return f"{type(value).__name__}({', '.join(f'{n}={describe(v)}' for n, v in fields)})"
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        value = float(value)  # NumPy's numbers have another repr
     return repr(value)
 
 
