@@ -344,3 +344,47 @@ def kept_after_arrival(rank):
 
 def test_messages_are_let_go_when_they_have_arrived(tmp_path):
     assert processes.run(2, kept_after_arrival, tmp_path) == [([False, False], 1, True)] * 2
+
+
+OWN_FAULTS = {  # what one rank alone does, and what it is told
+    "attention": "q must have the 7 rows of rank 1",
+    "sinks": "sink_logits must hold finite numbers, or -inf for heads without a sink, got nan",
+    "decode": "k and v of rank 1 must have 7 rows, 7 of the plan and 0 appended, got 6",
+    "dilated": "q must have the 7 rows of rank 1",
+    "unshard rows": "dimension 1 of x must have length 7",
+    "unshard dtype": "x is [1, any, 2, 16] torch.float32 on ranks 0 and 2 but [1, any, 2, 16] torc",
+    "unshard gradient": "requires_grad is False on ranks 0 and 2 but True on rank 1",
+}
+
+
+def own_faults(rank):
+    told = {}
+    for name in OWN_FAULTS:
+        plan = longattn.ring.plan(20, layout="contiguous")
+        wrong = rank == 1
+        x = torch.randn(1, plan.lengths[rank], 2, 16)
+        short = x[:, 1:] if wrong else x
+        sinks = torch.full((2,), torch.nan if wrong else 0.0)
+        calls = {
+            "attention": lambda: plan.attention(short, short, short, Causal()),
+            "sinks": lambda: plan.attention(x, x, x, Causal(), sink_logits=sinks),
+            "decode": lambda: plan.decode(x[:, :1], short, short, Causal(), q_start=19),
+            "dilated": lambda: longattn.dilated_attention(short, short, short, [8], [2], plan=plan),
+            "unshard rows": lambda: plan.unshard(short),
+            "unshard dtype": lambda: plan.unshard(x.half() if wrong else x),
+            "unshard gradient": lambda: plan.unshard(x.requires_grad_(wrong)),
+        }
+        try:
+            calls[name]()
+        except ValueError as error:
+            told[name] = str(error)
+    return told
+
+
+def test_what_is_wrong_on_one_rank_is_told_to_all(tmp_path):
+    for rank, told in enumerate(processes.run(3, own_faults, tmp_path, timeout=20.0)):
+        for name, sentence in OWN_FAULTS.items():
+            shared = " is " in sentence
+            prefix = "" if rank == 1 and not shared else "ranks disagree in "
+            assert told[name].startswith(prefix) and sentence in told[name], name
+            assert shared or rank == 1 or "rank 1 raises: " in told[name]

@@ -86,7 +86,10 @@ def test_parts_show_what_positions_show(mask, head, pair):
     "mask, sentence",
     [
         (Groups(10), "the size of Groups must be a multiple of 4, got 10"),
-        (Groups(12, shift=(0, 0, 2, 6)), "the shifts of Groups must have one remainder modulo 4 in all heads, got [0, 2]"),
+        (
+            Groups(12, shift=(0, 0, 2, 6)),
+            "the shifts of Groups must have one remainder modulo 4 in all heads, got [0, 2]",
+        ),
         (Groups(12) & Prefix(5), "Prefix cannot join Groups"),
     ],
     ids=str,

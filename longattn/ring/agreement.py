@@ -21,17 +21,19 @@ class Agreement:
     def __init__(self, ranks: Communicator, enabled: bool = True):
         self._ranks, self._enabled, self._asked = ranks, enabled, set()
 
-    def check(self, function: str, calls: list) -> str:
+    def check(self, function: str, calls: list, verify=lambda: None) -> str:
         """calls: for each rank of this process, the arguments that all ranks must have in common,
         by name; tensors that may differ in length pass through `Rows`. -> the call in words that
         are the same on all ranks.
+        verify: raises what this process finds wrong with its own part, so that the others hear it.
 
         Raises:
-            ValueError: on every rank, with the names of the ranks that differ and their values.
+            ValueError: on every rank, with the names of the ranks that differ and their values. A
+                rank whose own part is wrong raises what `verify` does.
         """
         alone = self._ranks.world_size == 1
         if self._enabled and function not in self._asked and not alone:
-            compare(self._ranks, function, calls)
+            compare(self._ranks, function, calls, verify)
             self._asked.add(function)
         return f"{function}({', '.join(f'{n}={describe(v)}' for n, v in calls[0].items())})"
 
@@ -52,9 +54,13 @@ def call_with(q, k, v, **shared) -> dict:
         **{name: Rows(tensor) for name, tensor in tensors.items()},
         **shared,
         "autocast": torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
-        # Whoever goes backward waits for all others to do so.
-        "requires_grad": transforms.is_differentiated(*_tensors((q, k, v, *shared.values()))),
+        **going_backward(q, k, v, *shared.values()),
     }
+
+
+def going_backward(*arguments) -> dict:
+    """Whoever does waits for all others."""
+    return {"requires_grad": transforms.is_differentiated(*_tensors(arguments))}
 
 
 def _tensors(value):
@@ -68,10 +74,12 @@ def _tensors(value):
             yield from _tensors(one)
 
 
-def compare(ranks: Communicator, function: str, calls: list) -> None:
+def compare(ranks: Communicator, function: str, calls: list, verify=lambda: None) -> None:
     """Agreement.check, asked now."""
     mine = [{"the call": function, **{n: describe(v) for n, v in call.items()}} for call in calls]
-    everyones = ranks.gather_objects(mine)
+    wrong = _what_raises(verify)
+    gathered = ranks.gather_objects([(call, wrong and str(wrong)) for call in mine])
+    everyones, complaints = zip(*gathered)
     names = ["the call"]
     if len({call["the call"] for call in everyones}) == 1:
         names = list(dict.fromkeys(name for call in everyones for name in call))
@@ -80,14 +88,29 @@ def compare(ranks: Communicator, function: str, calls: list) -> None:
         for name in names
         if (difference := _difference(name, [call.get(name, "left out") for call in everyones]))
     ]
+    if wrong is not None and not differences:
+        raise wrong
+    differences = differences or [
+        f"rank {rank} raises: {complaint}" for rank, complaint in enumerate(complaints) if complaint
+    ]
     if differences:
         raise ValueError(f"ranks disagree in {function}: {'; '.join(differences)}")
+
+
+def _what_raises(verify):
+    try:
+        verify()
+    except Exception as error:
+        return error
+    return None
 
 
 def describe(value) -> str:
     """What must be the same, in words that are the same wherever the value is."""
     if isinstance(value, Rows):
-        if not isinstance(value.tensor, torch.Tensor) or value.tensor.dim() <= value.dim:
+        if not isinstance(value.tensor, torch.Tensor) or not (
+            -value.tensor.dim() <= value.dim < value.tensor.dim()
+        ):
             return describe(value.tensor)
         shape = [str(length) for length in value.tensor.shape]
         shape[value.dim] = "any"

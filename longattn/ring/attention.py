@@ -59,6 +59,12 @@ def attention(
     return run(call._replace(routes=routes), q, k, v, scores, return_lse)
 
 
+def check_own_part(geometry: Geometry, communicator: Communicator, q, k, v, sink_logits, backend):
+    """What may be wrong on this rank alone."""
+    checked_shards(geometry, communicator, q, k, v, backend)
+    score_checks.check_sink_values(sink_logits)
+
+
 def run(call: Call, q: list, k: list, v: list, scores, return_lse: bool):
     score_checks.check_sink_values(scores.sink_logits)
     outs, lses = attend(call, q, k, v, scores.bias, scores.sink_logits)

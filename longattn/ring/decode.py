@@ -75,6 +75,18 @@ def decode(
     return (out, lse) if return_lse else out
 
 
+def check_own_part(
+    geometry: Geometry, communicator: Communicator, q, k, v, appended, sink_logits, backend
+):
+    """What may be wrong on this rank alone. q, k, v, appended: lists."""
+    checks.check_is_tensor("q", q[0])
+    score_checks.check_sink_values(sink_logits)
+    backend = backends.choose(backend, q[0].device)
+    for rank, *tensors, ranges in zip(communicator.ranks, q, k, v, appended):
+        keys = in_one_dtype(tensors, backend)[1]
+        _pieces(geometry, rank, ranges, keys.shape[1])
+
+
 def _pieces(geometry: Geometry, rank: int, appended, rows: int) -> list:
     """Those of the plan, then those that came later."""
     appended = [appended] if isinstance(appended, range) else list(appended)

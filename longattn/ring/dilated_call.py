@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from longattn import score_arguments
 from longattn.attention import default_scale
 from longattn.ring import dilated
 from longattn.ring.agreement import call_with
-from longattn.ring.attention import checked_shards, run
+from longattn.ring.attention import check_own_part, checked_shards, run
 from longattn.ring.autograd import Call
 from longattn.ring.dilated_route import Branches, dilated_route
 from longattn.ring.mesh import Mesh
@@ -51,7 +53,9 @@ def dilated_attention(
     )
     shards = zip(*(ranks.split(x) for x in (q, k, v)))
     calls = [call_with(*qkv, **shared) for qkv in shards]
-    description = plan.agreement.check("dilated_attention", calls)
+    own = (geometry, ranks, q, k, v, sink_logits, backend)
+    verify = partial(check_own_part, *own)
+    description = plan.agreement.check("dilated_attention", calls, verify)
     q, k, v, backend = checked_shards(geometry, ranks, q, k, v, backend)
     furthest = max(geometry.seq_len - 1, 0)
     scores = score_arguments.lower_distances(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from numbers import Integral
 from typing import Optional
 
@@ -12,7 +13,7 @@ import torch
 from longattn import checks
 from longattn.masks import Mask, check_flag
 from longattn.ring import attention, collectives, communicator, decode
-from longattn.ring.agreement import Agreement, call_with
+from longattn.ring.agreement import Agreement, Rows, call_with, going_backward
 from longattn.ring.communicator import Communicator
 from longattn.ring.mesh import Mesh
 from longattn.ring.pieces import LAYOUTS, Geometry, pieces_of
@@ -118,8 +119,7 @@ class Plan:
         Differentiable: the gradient of a shard sums up what all ranks' copies of the whole receive.
         A loss that every rank computes of the whole counts world_size times; divide it."""
         shards = self.communicator.split(x)
-        for rank, shard in zip(self.communicator.ranks, shards):
-            self._check_length("x", shard, dim, self.geometry.length(rank))
+        self._agree_to_unshard(shards, dim)
         return collectives.unshard(shards, self.geometry, self.communicator, dim)
 
     def positions(self, device: Optional[torch.device] = None):
@@ -180,8 +180,12 @@ class Plan:
             sink_logits=sink_logits,
             backend=backend,
         )
+        verify = partial(
+            *(attention.check_own_part, self.geometry, self.communicator),
+            *(q, k, v, sink_logits, backend),
+        )
         split = (self.communicator.split(x) for x in (q, k, v))
-        description = self._agree("plan.attention", *split, mask=mask, **shared)
+        description = self._agree("plan.attention", verify, *split, mask=mask, **shared)
         return attention.attention(
             self.geometry,
             self.communicator,
@@ -246,7 +250,12 @@ class Plan:
             backend=backend,
         )
         k, v = self.communicator.split(k), self.communicator.split(v)
-        self._agree("plan.decode", [q] * len(k), k, v, mask=mask, q_len=_length(q), **shared)
+        tensors = ([q] * len(k), k, v)
+        verify = partial(
+            *(decode.check_own_part, self.geometry, self.communicator),
+            *(*tensors, appended, sink_logits, backend),
+        )
+        self._agree("plan.decode", verify, *tensors, mask=mask, q_len=_length(q), **shared)
         return decode.decode(
             self.geometry,
             self.communicator,
@@ -257,9 +266,22 @@ class Plan:
         )
 
     @torch.compiler.disable
-    def _agree(self, function: str, q, k, v, **shared) -> str:
+    def _agree_to_unshard(self, shards: list, dim: int) -> None:
+        def verify():
+            for rank, shard in zip(self.communicator.ranks, shards):
+                self._check_length("x", shard, dim, self.geometry.length(rank))
+
+        calls = [
+            dict(x=Rows(shard, dim), plan=self.geometry, **going_backward(shard))
+            for shard in shards
+        ]
+        self.agreement.check("plan.unshard", calls, verify)
+        verify()
+
+    @torch.compiler.disable
+    def _agree(self, function: str, verify, q, k, v, **shared) -> str:
         calls = [call_with(*one, plan=self.geometry, **shared) for one in zip(q, k, v)]
-        return self.agreement.check(function, calls)
+        return self.agreement.check(function, calls, verify)
 
     def _positions(self, rank: int, device) -> torch.Tensor:
         pieces = [
