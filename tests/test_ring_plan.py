@@ -190,3 +190,21 @@ def test_keywords_are_those_of_attention():
     assert {n: p.default for n, p in own.items() if n != "self"} == {
         n: p.default for n, p in common.items()
     }
+
+
+def test_labels_that_cannot_hold_the_fill():
+    plan = ring.plan(20, ring.VirtualRing(2))
+    labels = torch.arange(20, dtype=torch.uint8)[None]
+    with pytest.raises(ValueError, match=r"torch.uint8 cannot hold fill=-100: .*labels.long\(\)"):
+        plan.shard_labels(labels)
+    assert plan.shard_labels(labels, fill=255)[0][0, -1] == 255
+    weights = torch.ones(1, 20, dtype=torch.bfloat16)
+    assert plan.shard_labels(weights, fill=0)[0][0, -1] == 0
+
+
+def test_second_derivatives_through_unshard_raise():
+    plan = ring.plan(20, ring.VirtualRing(2))
+    shards = [torch.ones(1, n, requires_grad=True) for n in plan.lengths]
+    loss = plan.unshard(shards).pow(3).sum()
+    with pytest.raises(NotImplementedError, match="plan.unshard has no second derivatives"):
+        torch.autograd.grad(loss, shards, create_graph=True)

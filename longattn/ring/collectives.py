@@ -36,6 +36,10 @@ class _Unshard(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
+        if torch.is_grad_enabled():
+            raise NotImplementedError(
+                "plan.unshard has no second derivatives: leave create_graph at False"
+            )
         if len(ctx.ranks.ranks) < ctx.ranks.world_size:  # every rank has a copy of the whole
             [gradient] = ctx.ranks.all_reduce([gradient])
         shards = [take(gradient, ctx.geometry, rank, ctx.dim) for rank in ctx.ranks.ranks]

@@ -105,6 +105,11 @@ class Plan:
         Shards may hold different numbers of labels: divide the sum of the losses by the number (or
         the sum of weights) of all ranks, not each by its own."""
         self._check_length("labels", labels, dim, self.seq_len)
+        if not labels.is_floating_point() and torch.tensor(fill).to(labels.dtype).item() != fill:
+            raise ValueError(
+                f"labels of {labels.dtype} cannot hold fill={fill}: convert them, as in "
+                "labels.long()"
+            )
         moved = torch.full_like(labels, fill)
         borders = self.geometry.borders or (0, self.seq_len)
         for begin, end in zip(borders, borders[1:]):
