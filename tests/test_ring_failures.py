@@ -57,12 +57,10 @@ def try_to(call) -> tuple:
     return None, time.monotonic() - start
 
 
-def own_groups(names) -> dict:
+def own_groups(names, backend="gloo") -> dict:
     """A group for each case: one that has failed is of no more use."""
-    return {
-        name: ProcessGroup(dist.new_group(timeout=datetime.timedelta(seconds=TIMEOUT)))
-        for name in names
-    }
+    timeout = datetime.timedelta(seconds=TIMEOUT)
+    return {name: ProcessGroup(dist.new_group(timeout=timeout, backend=backend)) for name in names}
 
 
 def late_rank(rank, names):
@@ -85,8 +83,8 @@ def slow_rank(rank):
     return try_to(lambda: attend(ranks))[0]
 
 
-def rank_that_dies(rank, name):
-    [ranks] = own_groups([name]).values()
+def rank_that_dies(rank, name, backend="gloo"):
+    [ranks] = own_groups([name], backend).values()
     call = CALLS[name](ranks)
     attend(ranks)
     dist.barrier()
@@ -98,7 +96,9 @@ def rank_that_dies(rank, name):
 
 @pytest.mark.parametrize("name", list(CALLS))
 def test_a_rank_that_dies_is_named_by_all_others(tmp_path, name):
-    outcomes = processes.run(4, rank_that_dies, tmp_path, name, killed=[LATE])
+    # The last one is what a group for several devices is called.
+    backend = "cpu:gloo,cuda:gloo" if name == "attention" else "gloo"
+    outcomes = processes.run(4, rank_that_dies, tmp_path, name, backend, killed=[LATE])
     for rank, outcome in enumerate(outcomes):
         if rank == LATE:
             continue
@@ -388,3 +388,31 @@ def test_what_is_wrong_on_one_rank_is_told_to_all(tmp_path):
             prefix = "" if rank == 1 and not shared else "ranks disagree in "
             assert told[name].startswith(prefix) and sentence in told[name], name
             assert shared or rank == 1 or "rank 1 raises: " in told[name]
+
+
+def gathered_and_refused(rank):
+    dtypes = (torch.int16, torch.float8_e4m3fn, torch.bool, torch.complex64, torch.bfloat16)
+    plan = longattn.ring.plan(5, check=False)
+    whole = torch.arange(10).reshape(5, 2) % 2
+    for dtype in dtypes:
+        x = whole.to(dtype)
+        assert torch.equal(plan.unshard(plan.shard(x, 0), 0).view(torch.uint8), x.view(torch.uint8))
+    ranks, there = ProcessGroup(), torch.ones(4, device="meta")
+    told = []
+    for call in (
+        lambda: ranks.exchange(rank, [Message(there, 1 - rank)], []),
+        lambda: ranks.all_gather([there]),
+        lambda: ranks.all_reduce([there]),
+    ):
+        try:
+            call()
+        except ValueError as error:
+            told.append(str(error))
+    return told
+
+
+def test_all_dtypes_are_gathered_and_other_devices_refused(tmp_path):
+    for told in processes.run(2, gathered_and_refused, tmp_path):
+        assert len(told) == 3
+        for sentence in told:
+            assert "gloo group does not carry what ranks send each other on meta" in sentence

@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import _get_process_group_store
 
+from longattn.ring.group_backend import backend_of
+
 PATIENCE = 2.0  # seconds in which ranks that fail for the same reason say so
 
 
@@ -47,7 +49,7 @@ def _sentence(group, doing: str, names, error) -> str:
 
 def _silent(group, me: int):
     """Ranks whose connections are broken and who have not said that they failed themselves."""
-    if dist.get_backend(group) != "gloo":
+    if backend_of(group, torch.device("cpu")) != "gloo":
         return None
     lost = [r for r in range(dist.get_world_size(group)) if r != me and not _reachable(group, r)]
     try:

@@ -12,6 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from longattn.ring.communicator import Communicator, Traffic
 from longattn.ring.failures import blamed
 from longattn.ring.greetings import Greetings
+from longattn.ring.group_backend import check_carries
 
 
 class ProcessGroup(Communicator):
@@ -55,6 +56,7 @@ class ProcessGroup(Communicator):
             return lambda: None
         peers = sorted({message.peer for message in (*sends, *receives)})
         tensors = [message.tensor for message in (*sends, *receives)]
+        check_carries(self.group, tensors[0].device)
         if tensors[0].device.type == "cuda":
             return self._on_side_stream(operations, tensors)
         doing = self._exchanging(peers)
@@ -109,11 +111,15 @@ class ProcessGroup(Communicator):
     def all_gather(self, tensors):
         mine = tensors[0].contiguous()
         everyones = [torch.empty_like(mine) for _ in range(self.world_size)]
+        check_carries(self.group, mine.device)
+        sides = ([x.view(-1).view(torch.uint8) for x in several] for several in (everyones, [mine]))
+        into, [sent] = sides  # as bytes, since no backend knows all dtypes
         with self._blamed("gather tensors from all ranks"):
-            dist.all_gather(everyones, mine, group=self.group)
+            dist.all_gather(into, sent, group=self.group)
         return everyones
 
     def all_reduce(self, tensors, operation="sum"):
+        check_carries(self.group, tensors[0].device)
         self.traffic.count_reduction(tensors)
         result = tensors[0].clone(memory_format=torch.contiguous_format)
         kind = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}[operation]
