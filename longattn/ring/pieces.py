@@ -62,7 +62,7 @@ def _run(seq_len: int, first: int, stop: int, chunks: int) -> tuple:
     return begin, 1, end - begin
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def pieces_of(geometry: Geometry, rank: int) -> tuple:
     """The rank's shard, cut where documents begin; no piece is empty."""
     borders = geometry.borders or (0, geometry.seq_len)

@@ -40,7 +40,7 @@ class Hop(NamedTuple):
     returning: tuple  # ranges of the rank's own rows, whose gradients come back at this hop
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def route(geometry: Geometry, rules: tuple, rank: int) -> tuple:
     """The hops of a rank; the first one is at home. rules: one HeadRule for all heads, or one a
     head."""
@@ -66,7 +66,7 @@ def route(geometry: Geometry, rules: tuple, rank: int) -> tuple:
     return tuple(hops)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def _journey(geometry: Geometry, rules: tuple, source: int) -> tuple:
     """The rows of a rank's keys that are on the way at each hop; all at home, none at the end."""
     ranks = geometry.world_size
@@ -100,7 +100,7 @@ def _meetings(geometry: Geometry, rules: tuple, rank: int, source: int, rows: tu
             )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def _pieces(geometry: Geometry, rules: tuple, rank: int) -> tuple:
     pieces = pieces_of(geometry, rank)
     if not _has_cuts(rules, geometry.step):
