@@ -238,6 +238,11 @@ def wrong_calls() -> dict:
             *(plan, (q, keys, values, Causal()), {**last, "appended": [range(89, 90), ()]}),
             r"come after the plan's 90, got range\(89, 90\)",
         ),
+        "twice": (
+            *(plan, (q, keys, values, Causal())),
+            {**last, "appended": [[range(90, 95, 2), range(94, 96)], ()]},
+            r"appended ranges of rank 0 overlap, got \[range\(90, 95, 2\), range\(94, 96\)\]",
+        ),
         "falling": (
             *(plan, (q, keys, values, Causal()), {**last, "appended": [range(99, 90, -1), ()]}),
             "must rise",

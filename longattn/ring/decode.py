@@ -7,6 +7,8 @@ queries, whatever the number of keys."""
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 
 from longattn import backends, checks, score_arguments, score_checks, sinks, transforms
@@ -105,6 +107,8 @@ def _pieces(geometry: Geometry, rank: int, appended, rows: int) -> list:
         if len(positions):
             step = positions.step if len(positions) > 1 else 1
             pieces.append(Piece(positions.start, step, len(positions)))
+    if len(appended) > 1 and len(set(chain(*appended))) < sum(map(len, appended)):
+        raise ValueError(f"appended ranges of rank {rank} overlap, got {appended}")
     expected = sum(piece.length for piece in pieces)
     if rows != expected:
         raise ValueError(
