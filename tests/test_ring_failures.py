@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A rank that stops, is late, or makes another later call: the others get a sentence that names it."""
+"""A rank that stops, is late, or makes another later call: the others get a sentence naming it."""
 
 import datetime
 import os
