@@ -77,7 +77,7 @@ def forward(partials, v, scores: Scores, sink_logits, engine, *, merge: bool) ->
         lse = q.new_empty(lse_shape(q), dtype=dtype)
     else:
         # What is merged with a row of lse -inf does not read it.
-        all_written = merge and covers and layout.batch > 0 and sink_logits is None
+        all_written = merge and covers and sink_logits is None
         make = allocation.empty if all_written else allocation.zeros
         out = make(q, out_shape, dtype if merge else q.dtype)
         lse = q.new_full(lse_shape(q), float("-inf"), dtype=dtype)

@@ -208,7 +208,8 @@ class Forward {
     const Vector first = Lanes::broadcast(weights.first);
     const Vector second = Lanes::broadcast(weights.second * finished.out_factor);
     Real* out = row_pointer<Real>(problem_.out, tile_.sequence.batch, stored_row, tile_.head);
-    const bool is_first = weights.first == Real(0);  // then the row may hold anything
+    // Then the row may hold anything. Not `weights.first == 0`: NaN must not get lost in a merge.
+    const bool is_first = lse == static_cast<Real>(-INFINITY);
     for_each_vector<Lanes>(problem_.value_dim, [&](int d, const auto& load, const auto& store) {
       const Vector added = Lanes::multiply(Lanes::load(numbers + d), second);
       store(out + d, is_first ? added : Lanes::multiply_add(load(out + d), first, added));
