@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 
 from longattn import native
+from longattn.allocation import converted
 from longattn.attention import encode_head_rules
 from longattn.masks import Causal, Full
 from longattn.native import Layout, Scores
@@ -32,7 +33,7 @@ def forward(me: Rank):
     wait()
     for sparse, keys in blocks:
         _forward_sparse(me, sparse, keys, out, lse)
-    return out.to(me.q.dtype), lse
+    return converted(out, me.q.dtype), lse
 
 
 def backward(me: Rank, dout, dlse, out, lse, *, wants_bias: bool, wants_sinks: bool):

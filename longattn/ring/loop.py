@@ -16,6 +16,7 @@ from itertools import zip_longest
 import torch
 
 from longattn import native
+from longattn.allocation import converted
 from longattn.native import Layout
 from longattn.partial_engine import gradient_of_sinks, whole_softmax
 from longattn.ring import row_biases
@@ -39,7 +40,7 @@ def forward(me: Rank):
         with span("ring forward, wait"):
             wait()
         block = next_block
-    return out.to(me.q.dtype), lse
+    return converted(out, me.q.dtype), lse
 
 
 def backward(me: Rank, dout, dlse, out, lse, *, wants_bias: bool, wants_sinks: bool):
