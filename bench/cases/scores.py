@@ -86,7 +86,7 @@ class Biases(Scored):
     def tolerance(self):
         # r2 is one number a head: a sum over all pairs of which next to nothing is left. Eager
         # PyTorch in bfloat16 errs by 3e-2 of it as well.
-        return (5 if self.kind == "kerple" else 1) * super().tolerance()
+        return (2 if self.kind == "kerple" else 1) * super().tolerance()
 
     def _keywords(self, *extra):
         bias = {
