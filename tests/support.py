@@ -178,5 +178,3 @@ def _compare(name: str, actual, expected, place: Place) -> None:
     accepted = place.tolerance * (3 if name == "learned" else 1)
     assert distance <= accepted, f"{name} is off by {distance:.1e} of its norm"
 
-
-FEATURES = ("forward", "backward", "GQA", "packed", "compile", "ring")
