@@ -5,6 +5,7 @@
 
 #include "cpu/arena.h"
 #include "cpu/distance_sums.h"
+#include "cpu/key_gradients.h"
 #include "cpu/query_panel.h"
 #include "cpu/query_tile.h"
 #include "cpu/score_rule.h"
@@ -25,20 +26,21 @@ class Backward {
   using Matmul = typename Precision::Matmul;
 
   // Adds to dq, dk and dv. Returns the number of tiles visited.
-  static int64_t run(const BackwardProblem& problem, const Sequence& sequence, int32_t head,
-                     int32_t first_row, void* scratch) {
+  static int64_t run(const BackwardProblem& problem, const KeyGradients& gradients,
+                     const Sequence& sequence, int32_t head, int32_t first_row, void* scratch) {
     const QueryTile tile = query_tile(problem, sequence, head, first_row);
     if (tile_count(tile.tiles) == 0) return 0;
     [[maybe_unused]] const typename Matmul::Session session;
-    Backward backward(problem, tile, Arena(scratch));
+    Backward backward(problem, gradients, tile, Arena(scratch));
     for_each_key_range(tile, [&](const KeyRange& keys) { backward.visit(keys); });
     backward.add_dq();
     return tile_count(tile.tiles);
   }
 
  private:
-  Backward(const BackwardProblem& problem, const QueryTile& tile, Arena arena)
-      : problem_(problem), tile_(tile), arena_(arena), rule_(problem) {
+  Backward(const BackwardProblem& problem, const KeyGradients& gradients, const QueryTile& tile,
+           Arena arena)
+      : problem_(problem), gradients_(gradients), tile_(tile), arena_(arena), rule_(problem) {
     vectors_ = round_up(tile.count, Precision::kLaneGranule) / Lanes::kWidth;
     const auto q = query_rows<Element>(problem.q, tile, problem.head_dim);
     const auto dout = query_rows<Element>(problem.dout, tile, problem.value_dim);
@@ -80,8 +82,8 @@ class Backward {
     compute_weights(keys, k_left.by_row);
     compute_score_gradients(keys.count(), v_left.by_row);
     if (wants_bias()) add_by_distance<Lanes>(problem_, tile_, keys, p_);
-    add_to_keys(problem_.dv, keys, p_weights_, dout_over_rows_, problem_.value_dim);
-    add_to_keys(problem_.dk, keys, ds_weights_, q_over_rows_, problem_.head_dim);
+    add_to_keys(gradients_.dv, keys, p_weights_, dout_over_rows_, problem_.value_dim);
+    add_to_keys(gradients_.dk, keys, ds_weights_, q_over_rows_, problem_.head_dim);
     accumulate_dq(keys.count(), k_left.by_dim, arena);
   }
 
@@ -137,14 +139,16 @@ class Backward {
   // dv += p dO, dk += ds Q: lanes are dims, summed over the tile's queries.
   void add_to_keys(const TensorView& gradient, const KeyRange& keys, const WeightElement* weights,
                    RightOperand<Unit> rows, int dim) {
-    const auto target = key_rows<Real>(gradient, tile_.sequence, kv_head(), keys, dim);
-    Real* data = const_cast<Real*>(target.data);
+    const Sequence& sequence = tile_.sequence;
+    const int64_t row = gradients_.keys.place(sequence.k_row + keys.begin * sequence.row_step);
+    Real* const data = row_pointer<Real>(gradient, sequence.batch, row, kv_head());
+    const int64_t stride = gradient.row_stride * sequence.row_step;
     const int vectors = round_up(dim, Lanes::kWidth) / Lanes::kWidth;
     Matmul::multiply(Precision::weights_by_key(weights), keys.count(), rows, vectors,
                      Precision::steps(tile_.count),
                      [&](int first_key, int vector, const auto& sum) {
                        for_block(first_key, vector, sum, [&](int key, int lane, Vector value) {
-                         add(data + key * target.stride + lane, value, dim - lane);
+                         add(data + key * stride + lane, value, dim - lane);
                        });
                      });
   }
@@ -192,6 +196,7 @@ class Backward {
   int32_t kv_head() const { return kv_head_of(problem_, tile_.head); }
 
   const BackwardProblem& problem_;
+  const KeyGradients& gradients_;
   const QueryTile& tile_;
   Arena arena_;
   int vectors_;

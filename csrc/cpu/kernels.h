@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "cpu/key_gradients.h"
 #include "semantics/element_type.h"
 #include "semantics/problem.h"
 #include "semantics/rotary.h"
@@ -14,8 +15,9 @@ namespace longattn {
 // One tile of queries of one head. Both return the number of tiles visited.
 using ForwardKernel = int64_t (*)(const ForwardProblem&, const Sequence&, int32_t head,
                                   int32_t first_row, void* scratch);
-using BackwardKernel = int64_t (*)(const BackwardProblem&, const Sequence&, int32_t head,
-                                   int32_t first_row, void* scratch);
+// Adds dk and dv where KeyGradients says.
+using BackwardKernel = int64_t (*)(const BackwardProblem&, const KeyGradients&, const Sequence&,
+                                   int32_t head, int32_t first_row, void* scratch);
 
 // Rows [begin, end) of one head.
 using RowDotKernel = void (*)(const RowDotProblem&, int64_t batch, int32_t head, int64_t begin,
