@@ -61,12 +61,12 @@ def work(rank: int, folder) -> None:
     dist.destroy_process_group()
 
 
-def on_shards(plan, case, tensors, d_out, d_lse) -> list:
+def on_shards(plan, case, tensors, d_out, d_lse, grain=1) -> list:
     """out, lse and gradients of the shards that this process holds."""
     held = plan.communicator.split
     q, k, v = (
-        [inputs.hostile(shard.detach()).requires_grad_() for shard in held(plan.shard(x))]
-        for x in tensors
+        [inputs.hostile(x.detach(), grain=grain).requires_grad_() for x in held(plan.shard(whole))]
+        for whole in tensors
     )
     join = plan.communicator.join
     outs, lses = plan.attention(*map(join, (q, k, v)), case.mask, return_lse=True)

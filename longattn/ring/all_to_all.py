@@ -39,6 +39,7 @@ class Swap(NamedTuple):
             return communicator.run(
                 group,
                 self.description,
+                tensors[0][0].device,
                 [_trade(group, *one, rows, self.to_heads) for one in ranks],
             )
 

@@ -49,7 +49,10 @@ def attend(call: Call, q: list, k: list, v: list, bias, sink_logits) -> tuple:
 def _forward(call: Call, tensors) -> tuple:
     ranks = call.ranks(*_grouped(call, tensors))
     results = communicator.run(
-        call.communicator, call.description, [call.program.forward(one) for one in ranks]
+        call.communicator,
+        call.description,
+        tensors[0].device,
+        [call.program.forward(one) for one in ranks],
     )
     return tuple(zip(*results))
 
@@ -85,6 +88,7 @@ class _RingAttention(torch.autograd.Function):
         gradients = communicator.run(
             call.communicator,
             f"the backward pass of {call.description}",
+            q[0].device,
             [
                 call.program.backward(*one, wants_bias=wants_bias, wants_sinks=wants_sinks)
                 for one in zip(ranks, douts, incoming[count:], outs, lses)

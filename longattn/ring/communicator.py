@@ -60,9 +60,10 @@ class Communicator(ABC):
     def join(self, values: list):
         """The way back."""
 
-    def in_call(self, call: str):
-        """A context in which all exchanges of one call are made, which every rank describes alike.
-        What is sent to ranks that are in another call must not be taken for what they wait for."""
+    def in_call(self, call: str, device: torch.device):
+        """A context in which all exchanges of one call are made, of tensors on this device; all
+        ranks enter it, and describe the call alike. What is sent to ranks that are in another call
+        must not be taken for what they wait for."""
         return contextlib.nullcontext()
 
     @abstractmethod
@@ -88,12 +89,13 @@ class Communicator(ABC):
         """values: one small picklable value for each of `ranks` -> those of all ranks, in order."""
 
 
-def run(ranks: Communicator, call: str, programs) -> list:
+def run(ranks: Communicator, call: str, device: torch.device, programs) -> list:
     """Runs one generator for each rank of this process, in step: none goes beyond a yield before
-    all have come to it. call: what all ranks say that it is. -> what they return."""
+    all have come to it. call: what all ranks say that it is, with tensors on this device. -> what
+    they return."""
     results = [None] * len(programs)
     running = dict(enumerate(programs))
-    with ranks.in_call(call):
+    with ranks.in_call(call, device):
         while running:
             for place, program in list(running.items()):
                 try:

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from typing import Optional
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.distributed as dist
+
+_connected = WeakKeyDictionary()  # group -> devices on which all of its ranks have met
 
 
 def backend_of(group, device: torch.device) -> Optional[str]:
@@ -27,3 +30,21 @@ def check_carries(group, device: torch.device) -> None:
             f"{device.type}: gloo carries tensors of the CPU, NCCL those of CUDA, and "
             "init_process_group('cpu:gloo,cuda:nccl') takes both"
         )
+
+
+def is_queued(device: torch.device) -> bool:
+    """Whether what ranks send each other is queued on the device, and the host does not wait."""
+    return device.type == "cuda"
+
+
+def connect(group, device: torch.device) -> None:
+    """To be called by all ranks before some of them exchange messages: NCCL connects the ranks of a
+    group at its first communication, in which all of them have to take part. (gloo does so when the
+    group is made.)"""
+    if not is_queued(device) or dist.get_world_size(group) == 1:
+        return
+    devices = _connected.setdefault(group, set())
+    if device not in devices:
+        check_carries(group, device)
+        dist.all_reduce(torch.zeros(1, device=device), group=group)
+        devices.add(device)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -12,7 +13,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from longattn.ring.communicator import Communicator, Traffic
 from longattn.ring.failures import blamed
 from longattn.ring.greetings import Greetings
-from longattn.ring.group_backend import check_carries
+from longattn.ring.group_backend import check_carries, connect, is_queued
+from longattn.ring.side_streams import SideStreams
 
 
 class ProcessGroup(Communicator):
@@ -34,7 +36,7 @@ class ProcessGroup(Communicator):
         self.ranks = (self.rank,)
         self.names = range(self.world_size)  # of its ranks in sentences
         self.traffic = Traffic()
-        self._streams = {}  # one a device
+        self._side_streams = SideStreams()
         self._greetings = Greetings("no call")
 
     def split(self, value):
@@ -44,9 +46,14 @@ class ProcessGroup(Communicator):
         return values[0]
 
     @contextlib.contextmanager
-    def in_call(self, call):
+    def in_call(self, call, device):
         self._greetings = Greetings(call)
-        yield
+        with self._blamed("meet all ranks"):
+            connect(self.group, device)
+        try:
+            yield
+        finally:
+            self._side_streams.let_go()
 
     def exchange(self, rank, sends, receives):
         self.traffic.count(sends)
@@ -56,10 +63,12 @@ class ProcessGroup(Communicator):
             return lambda: None
         peers = sorted({message.peer for message in (*sends, *receives)})
         tensors = [message.tensor for message in (*sends, *receives)]
-        check_carries(self.group, tensors[0].device)
-        if tensors[0].device.type == "cuda":
-            return self._on_side_stream(operations, tensors)
+        device = tensors[0].device
+        check_carries(self.group, device)
         doing = self._exchanging(peers)
+        if is_queued(device):
+            with self._blamed(doing):
+                return self._side_streams.start(device, tensors, partial(_transfer, operations))
         with self._blamed(doing):
             works = self._greet(sends, receives)
             works += dist.batch_isend_irecv(operations)
@@ -89,24 +98,6 @@ class ProcessGroup(Communicator):
 
     def _operation(self, kind, message):
         return dist.P2POp(kind, message.tensor, self._global_rank(message.peer), self.group)
-
-    def _on_side_stream(self, operations, tensors):
-        """Transfers wait for the work that is queued now, and only `wait` makes later work wait
-        for them: kernels launched in between run meanwhile."""
-        device = tensors[0].device
-        current = torch.cuda.current_stream(device)
-        side = self._streams.setdefault(device, torch.cuda.Stream(device))
-        side.wait_stream(current)
-        with torch.cuda.stream(side):
-            for work in dist.batch_isend_irecv(operations):
-                work.wait()  # on the side stream, not on the host
-            arrived = side.record_event()
-
-        def wait():
-            torch.cuda.current_stream(device).wait_event(arrived)
-            tensors.clear()  # freed earlier, their memory could be used again during the transfer
-
-        return wait
 
     def all_gather(self, tensors):
         mine = tensors[0].contiguous()
@@ -142,3 +133,8 @@ class ProcessGroup(Communicator):
 
     def _blamed(self, doing: str):
         return blamed(self.group, doing, self.names)
+
+
+def _transfer(operations: list) -> None:
+    for work in dist.batch_isend_irecv(operations):
+        work.wait()  # by the current stream, not by the host

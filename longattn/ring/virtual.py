@@ -43,7 +43,7 @@ class VirtualRing(InOneProcess, Communicator):
         self._sent, self._awaited = Counter(), Counter()  # (from, to) -> messages so far
 
     @contextlib.contextmanager
-    def in_call(self, call):
+    def in_call(self, call, device):
         try:
             yield
         finally:  # messages of a call that failed are not for the next one
