@@ -65,7 +65,8 @@ def backward(me: Rank, dout, dlse, out, lse, *, wants_bias: bool, wants_sinks: b
     wait()
     for sparse, parts in returned:
         for gradient, part in zip((dk, dv), parts):
-            gradient[:, _rows(me, sparse.keys)][:, :, list(sparse.kv_heads)] += part
+            for place, head in enumerate(sparse.kv_heads):
+                gradient[:, _rows(me, sparse.keys), head] += part[:, :, place]
     dsinks = gradient_of_sinks(me.sink_logits, whole.lse, deltas[0]) if wants_sinks else None
     return Gradients(dq, dk, dv, dbias, dsinks)
 
@@ -146,7 +147,7 @@ def _deltas_of_branches(me: Rank, whole, blocks) -> list:
 def _gather(me: Rank) -> tuple:
     """Starts to bring the kept keys of other ranks here. -> ([(SparseKeys, [k, v])], wait)."""
     leaving = [
-        (peer, [x[:, _rows(me, s.keys)][:, :, list(s.kv_heads)] for x in (me.k, me.v)])
+        (peer, [_heads(x[:, _rows(me, s.keys)], s.kv_heads) for x in (me.k, me.v)])
         for peer, sparse in me.route.leaving
         for s in sparse
     ]
@@ -176,7 +177,13 @@ def _exchange(me: Rank, leaving: list, arriving, dtype) -> tuple:
 def _for_each_query_head(x, sparse: SparseKeys):
     if sparse.places == tuple(range(x.shape[2])):
         return x
-    return x[:, :, list(sparse.places)]
+    return _heads(x, sparse.places)
+
+
+def _heads(x, chosen: tuple):
+    """A copy of these heads. (A list of them as an index would have to go to a GPU, and be waited
+    for.)"""
+    return torch.stack([x[:, :, head] for head in chosen], 2)
 
 
 def _of_heads(scores: Scores, heads: range) -> Scores:
