@@ -132,25 +132,97 @@ LATER_CALLS = {  # what one rank does otherwise in its second call
 def another_later_call(rank, name):
     [ranks] = own_groups([name]).values()
     plan = longattn.ring.plan(40, ranks, "contiguous")
-    q = torch.randn(1, plan.lengths[rank], 1, 8)
+    whole = torch.randn(1, 40, 1, 8, generator=torch.Generator().manual_seed(0))
+    q = plan.shard(whole)
     plan.attention(q, q, q, Window(6))
     q, mask = LATER_CALLS[name](q, rank == 0)
     failures.PATIENCE = PATIENCE
     try:
-        plan.attention(q, q, q, mask)
+        out = plan.attention(q, q, q, mask)
     except (RuntimeError, ValueError) as error:
         return str(error)
+    # Whoever has all that it needs from ranks in the same call.
+    torch.testing.assert_close(out, plan.shard(longattn.attention(whole, whole, whole, mask)))
 
 
 @pytest.mark.parametrize("name", list(LATER_CALLS))
 def test_a_later_call_that_differs_gives_no_numbers(tmp_path, name):
     told = processes.run(3, another_later_call, tmp_path, name)
-    assert all(told)
+    assert told[0] and told[1]
     assert re.match(
-        r"rank 0 sends what belongs to another call, or .* than plan.attention\(q=\[1, any, 1, 8\] "
+        r"rank 0 sends what belongs to another call, or .* than plan.attention\("
+        r"q=\[1, any, 1, 8\] "
         "torch.float32, .*: every rank has to make the same calls in the same order",
         told[1],
     )
+
+
+def wrong_call(make_calls, *arguments) -> str:
+    """What a rank is told in the last of its calls."""
+    failures.PATIENCE = PATIENCE
+    try:
+        make_calls(*arguments)
+    except (RuntimeError, ValueError) as error:
+        return str(error)
+
+
+def attend_on(plan, rank, **keywords):
+    q = torch.randn(1, plan.lengths[rank], 2, 8, requires_grad=True)
+    return plan.attention(q, q, q, Window(6), **keywords)
+
+
+def decode_at(plan, rank, q_start):
+    k = torch.ones(1, plan.lengths[rank], 1, 8)
+    plan.decode(k.new_ones(1, 1, 1, 8), k, k, Window(6), q_start=q_start)
+
+
+def unshard_as(plan, rank, dtype):
+    plan.unshard(torch.ones(plan.lengths[rank], 2, dtype=dtype), 0)
+
+
+def one_layer_more(plan, rank):
+    out = attend_on(plan, rank)
+    if rank == 0:
+        out = attend_on(plan, rank)
+    out.sum().backward()
+
+
+def another_token(plan, rank):
+    decode_at(plan, rank, 40)
+    decode_at(plan, rank, 41 + (rank == 0))
+
+
+def another_dtype(plan, rank):
+    unshard_as(plan, rank, torch.float32)
+    unshard_as(plan, rank, torch.float64 if rank == 0 else torch.float32)
+
+
+def gathered_or_decoded(plan, rank):
+    decode_at(plan, rank, 40)
+    unshard_as(plan, rank, torch.float32)
+    unshard_as(plan, rank, torch.float32) if rank == 0 else decode_at(plan, rank, 41)
+
+
+PARTED = (one_layer_more, another_token, another_dtype, gathered_or_decoded)
+
+
+def parted_ranks(rank):
+    found = {}
+    for call in PARTED:
+        [ranks] = own_groups([call.__name__]).values()
+        found[call.__name__] = wrong_call(call, longattn.ring.plan(40, ranks, "contiguous"), rank)
+        dist.barrier()
+    return found
+
+
+def test_ranks_that_part_get_no_numbers(tmp_path):
+    """At the latest when one goes backward: layers make calls that look alike."""
+    of_ranks = processes.run(2, parted_ranks, tmp_path)
+    for call in PARTED:
+        told = [messages[call.__name__] for messages in of_ranks]
+        assert all(told)
+        # A rank that only sends cannot know more than that nobody takes it.
+        assert any("every rank has to make the same calls in the same order" in one for one in told)
 
 
 def kept_after_arrival(rank):

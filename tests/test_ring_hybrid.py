@@ -132,8 +132,7 @@ def test_shards(shape, layout):
     assert torch.autograd.gradcheck(lambda x: split.unshard(split.shard(x, 0), 0), x)
 
 
-@pytest.mark.parametrize("return_lse", (False, True))
-def test_traffic(return_lse):
+def test_traffic():
     """Rows for heads and back, and a ring of half the heads."""
     split = plan(64, VirtualMesh(2, 2), "contiguous")
     q, k, v = (
@@ -141,16 +140,15 @@ def test_traffic(return_lse):
         for heads, dim in ((4, 8), (2, 8), (2, 4))
     )
     traffic = split.communicator.traffic
-    result = split.attention(q, k, v, Causal(), return_lse=return_lse)
+    outs = split.attention(q, k, v, Causal())
     # A rank's 16 rows, of which half the heads are the other one's.
     traded = 4 * 16 * (2 * 8 + 1 * 8 + 1 * 4)
-    back = 4 * 16 * (2 * 4 + 2 * return_lse)
+    back = 4 * 16 * (2 * 4 + 2)  # with lse, which some ranks may want
     around = 2 * 32 * (8 + 4)  # keys of the first ring rank to the second one, in both rings
     assert traffic.bytes == 4 * (traded + back + around)
     assert traffic.hops == 4 + 4 + 2
-    assert traffic.messages == 4 * 3 + 4 * (1 + return_lse) + 2 * 2
+    assert traffic.messages == 4 * 3 + 4 * 2 + 2 * 2
     traffic.reset()
-    outs = result[0] if return_lse else result
     sum(out.sum() for out in outs).backward()
     assert traffic.bytes == 4 * (traded + back + 2 * around), "gradients go the other way"
 
@@ -223,6 +221,10 @@ def on_a_device_mesh(rank):
     assert plan(9, swapped).communicator.ranks == ({0: 0, 1: 2, 2: 1, 3: 3}[rank],)
     with pytest.raises(ValueError, match="one dimension, the ring, or two, ring and heads, got 3"):
         plan(9, with_data)
+    elsewhere = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "sequence"))
+    with pytest.raises(ValueError, match=r"got \('data', 'sequence'\): .* as in mesh\[\"sequence\"\]"):
+        plan(9, elsewhere)
+    assert plan(9, elsewhere["sequence"]).world_size == 2
     with pytest.raises(ValueError, match=r"must rise along both .* got \[\[0, 3\], \[2, 1\]\]"):
         plan(9, DeviceMesh("cpu", [[0, 3], [2, 1]]))
     for mesh in (unnamed, swapped):
@@ -237,6 +239,25 @@ def on_a_device_mesh(rank):
     q, k, v = torch.randn(3, 1, 2, 4, 8)
     with pytest.raises(ValueError, match=r"Full\(\) on ranks 0, 1 and 2 but Causal\(\) on rank 3"):
         plan(8, unnamed).attention(q, k, v, mask)
+    return "done"
+
+
+def ranks_with_wants_of_their_own(rank):
+    """One wants lse, one has other gradients than its peer; then one goes backward alone."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    split = plan(12, init_device_mesh("cpu", (1, 2)), check=False)
+    torch.manual_seed(rank)
+    q, k, v = torch.randn(3, 1, 6, 2, 8, dtype=torch.float64)
+    sinks = torch.ones(2, dtype=torch.float64)
+    own = (sinks if rank else q).requires_grad_()
+    found = split.attention(q, k, v, Full(), sink_logits=sinks, return_lse=rank == 0)
+    (found[0].sum() + found[1].sum() if rank == 0 else found.sum()).backward()
+    assert own.grad.isfinite().all() and own.grad.abs().sum() > 0
+    assert (k.grad, v.grad) == (None, None)
+    out = split.attention(q, k, v, Full(), sink_logits=sinks)
+    with pytest.raises((ValueError, RuntimeError), match="belongs to another call|no answer from"):
+        out.sum().backward() if rank else split.attention(q, k, v, Full(), sink_logits=sinks)
     return "done"
 
 
@@ -277,3 +298,8 @@ def test_a_rank_that_dies_is_named_as_on_the_mesh(tmp_path):
 @needs_processes
 def test_processes(tmp_path):
     assert processes.run(4, on_a_device_mesh, tmp_path) == ["done"] * 4
+
+
+@needs_processes
+def test_ranks_with_wants_of_their_own(tmp_path):
+    assert processes.run(2, ranks_with_wants_of_their_own, tmp_path, timeout=20.0) == ["done"] * 2

@@ -24,6 +24,7 @@ class Operation(NamedTuple):
     tensor: torch.Tensor
     peer: int
     group: object
+    tag: int
 
 
 class Work(NamedTuple):

@@ -24,7 +24,11 @@ class Swap(NamedTuple):
     mesh: Mesh
     geometry: MeshGeometry
     to_heads: bool  # or back to rows
-    description: str  # of the call, the same words on all ranks
+    call: str  # the same words on all ranks
+
+    @property
+    def way(self) -> str:
+        return "rows for heads" if self.to_heads else "heads for rows"
 
     def apply(self, tensors: list) -> list:
         """tensors: for each rank of this process, a tuple of as many as for every other one.
@@ -38,7 +42,7 @@ class Swap(NamedTuple):
             ranks = zip(group.ranks, mine, strict=True)
             return communicator.run(
                 group,
-                self.description,
+                f"{self.way} in {self.call}",
                 tensors[0][0].device,
                 [_trade(group, *one, rows, self.to_heads) for one in ranks],
             )
@@ -54,7 +58,8 @@ class _AllToAll(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *gradients):
-        back = ctx.swap._replace(to_heads=not ctx.swap.to_heads)
+        call = f"the backward pass of {ctx.swap.call}"
+        back = ctx.swap._replace(to_heads=not ctx.swap.to_heads, call=call)
         return None, None, *_flat(back.run(_by_rank(gradients, ctx.count)))
 
     jvp = transforms.refuse_forward_mode("plan.attention")

@@ -53,7 +53,7 @@ def attention(
         description,
     )
     if isinstance(communicator, Mesh):
-        outs, lses = hybrid.attend(geometry, call, rules, q, k, v, scores, return_lse)
+        outs, lses = hybrid.attend(geometry, call, rules, q, k, v, scores)
         return joined(communicator, outs, lses, return_lse)
     routes = [route(geometry, rules, rank) for rank in communicator.ranks]
     return run(call._replace(routes=routes), q, k, v, scores, return_lse)

@@ -14,20 +14,25 @@ def take(x: torch.Tensor, geometry: Geometry, rank: int, dim: int) -> torch.Tens
     return torch.cat(_views(x, geometry, rank, dim), dim)
 
 
-def unshard(shards: list, geometry: Geometry, ranks: Communicator, dim: int) -> torch.Tensor:
-    return _Unshard.apply(geometry, ranks, dim % shards[0].dim(), *shards)
+def unshard(
+    shards: list, geometry: Geometry, ranks: Communicator, dim: int, call: str
+) -> torch.Tensor:
+    """call: the same words on all ranks."""
+    return _Unshard.apply(geometry, ranks, dim % shards[0].dim(), call, *shards)
 
 
 class _Unshard(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, geometry, ranks, dim, *shards):
-        ctx.geometry, ctx.ranks, ctx.dim = geometry, ranks, dim
+    def forward(ctx, geometry, ranks, dim, call, *shards):
+        ctx.geometry, ctx.ranks, ctx.dim, ctx.call = geometry, ranks, dim, call
         longest = max(geometry.length(rank) for rank in range(ranks.world_size))
         padded = [_padded(shard, longest, dim) for shard in shards]
         whole = shards[0].new_empty(
             [geometry.seq_len if d == dim else n for d, n in enumerate(shards[0].shape)]
         )
-        for rank, shard in enumerate(ranks.all_gather(padded)):
+        with ranks.in_call(call, whole.device):
+            everyones = ranks.all_gather(padded)
+        for rank, shard in enumerate(everyones):
             rows = shard.narrow(dim, 0, geometry.length(rank))
             views = _views(whole, geometry, rank, dim)
             for view, part in zip(views, rows.split([v.shape[dim] for v in views], dim)):
@@ -41,9 +46,10 @@ class _Unshard(torch.autograd.Function):
                 "plan.unshard has no second derivatives: leave create_graph at False"
             )
         if len(ctx.ranks.ranks) < ctx.ranks.world_size:  # every rank has a copy of the whole
-            [gradient] = ctx.ranks.all_reduce([gradient])
+            with ctx.ranks.in_call(f"the backward pass of {ctx.call}", gradient.device):
+                [gradient] = ctx.ranks.all_reduce([gradient])
         shards = [take(gradient, ctx.geometry, rank, ctx.dim) for rank in ctx.ranks.ranks]
-        return None, None, None, *shards
+        return None, None, None, None, *shards
 
 
 def _views(x, geometry: Geometry, rank: int, dim: int) -> list:

@@ -41,6 +41,7 @@ def decode(
     sink_logits,
     return_lse,
     backend,
+    description,
 ):
     if geometry.borders:
         raise NotImplementedError("plan.decode takes one sequence, not packed ones (cu_seqlens)")
@@ -70,7 +71,8 @@ def decode(
         scores = scores_of(tensors[0], scale, scores.softcap, scores.bias, scores.bias_form)
         me = Rank(rank, (), communicator, backend, *tensors, scores, None)
         partials.append(_partial(me, list(_meetings(q_start, q.shape[1], pieces, rules))))
-    out, lse = _merged(communicator, partials)
+    with communicator.in_call(description, q.device):
+        out, lse = _merged(communicator, partials)
     if sink_logits is not None:
         out, lse = sinks.with_sinks(out, lse, sink_logits)
     out = out.to(tensors[0].dtype)

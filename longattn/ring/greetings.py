@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Are two processes that exchange messages in the same call?
 
-gloo takes a message that is shorter than its buffer for whole, and dies of a longer one. So in each
-call and direction a greeting goes first, and buffers for the rest wait for it. (On CUDA there are
-none: the host would have to wait for the device.)"""
+gloo takes a message that is shorter than its buffer for whole, and dies of a longer one. So messages
+carry a tag of their call, by which gloo keeps those of other calls apart; and that nobody waits for
+what never comes, a greeting under a common tag goes beside the first message to each rank, and tells
+which call it belongs to. (NCCL has no tags, and a host that reads a greeting would wait for it.)"""
 
 from __future__ import annotations
 
@@ -19,13 +20,21 @@ class Greetings:
 
     def __init__(self, call: str):
         self._call = call
+        self._all_heard = False
         digest = hashlib.blake2b(call.encode(), digest_size=8).digest()
         self._word = int.from_bytes(digest, "little", signed=True)
         self._told, self._heard = set(), set()
+        self.tag = self._word % 2**31  # what gloo accepts
 
     def due(self, sends, receives) -> tuple:
         """-> (Messages to send first, Messages to receive first): one for each new peer."""
         return self._first(self._told, sends), self._first(self._heard, receives)
+
+    def due_to_all(self) -> list:
+        """What to hand to all ranks in front of a collective: one word, in the first of a call."""
+        due = [] if self._all_heard else [torch.tensor([self._word])]
+        self._all_heard = True
+        return due
 
     def check(self, heard: list, names) -> None:
         """names: what ranks are called.

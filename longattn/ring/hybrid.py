@@ -7,7 +7,7 @@ positions; what a head of its own has (rules, biases, sink logits) is cut likewi
 
 from __future__ import annotations
 
-from longattn import score_checks
+from longattn import score_checks, transforms
 from longattn.ring import autograd
 from longattn.ring.all_to_all import Swap
 from longattn.ring.autograd import Call
@@ -17,14 +17,17 @@ from longattn.ring.route import route
 
 
 def attend(
-    geometry: MeshGeometry, call: Call, rules: tuple, q: list, k: list, v: list, scores, with_lse
+    geometry: MeshGeometry, call: Call, rules: tuple, q: list, k: list, v: list, scores
 ) -> tuple:
     """call: what all rings share; q, k, v: one for each rank of this process. -> (outs, lses),
-    likewise; no lses unless they are wanted."""
+    likewise."""
     mesh = call.communicator
     _check_heads(mesh, q[0], k[0])
     score_checks.check_sink_values(scores.sink_logits)
     heads = q[0].shape[2] // mesh.heads
+    if transforms.is_differentiated(*q, *k, *v, scores.bias, scores.sink_logits):
+        # Or a rank that needs gradients of other tensors than its peers would trade none with them.
+        q, k, v = ([_differentiated(x) for x in side] for side in (q, k, v))
 
     def attend_in_ring(place, ring, qkv):
         own = slice(place * heads, (place + 1) * heads)
@@ -33,14 +36,16 @@ def attend(
         bias, sinks = (x if x is None else x[own] for x in (scores.bias, scores.sink_logits))
         ring_call = call._replace(communicator=ring, routes=routes)
         outs, lses = autograd.attend(ring_call, *map(list, zip(*qkv)), bias, sinks)
-        if not with_lse:
-            return [(out,) for out in outs]
         return [(out, lse.transpose(1, 2)[..., None]) for out, lse in zip(outs, lses)]
 
     by_heads = Swap(mesh, geometry, True, call.description).apply(list(zip(q, k, v)))
     results = mesh.along_rings(attend_in_ring, by_heads)
-    outs, *lses = zip(*Swap(mesh, geometry, False, call.description).apply(results))
-    return outs, [lse[..., 0].transpose(1, 2).contiguous() for one in lses for lse in one]
+    outs, lses = zip(*Swap(mesh, geometry, False, call.description).apply(results))
+    return outs, [lse[..., 0].transpose(1, 2).contiguous() for lse in lses]
+
+
+def _differentiated(x):
+    return x if x.requires_grad else x.detach().requires_grad_()
 
 
 def _check_heads(mesh: Mesh, q, k) -> None:

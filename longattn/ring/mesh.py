@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 from longattn.ring.communicator import Communicator, Traffic
@@ -44,6 +46,13 @@ class Mesh(Communicator):
             for i, result in zip(here, found, strict=True):
                 results[i] = result
         return results
+
+    @contextlib.contextmanager
+    def in_call(self, call, device):
+        with contextlib.ExitStack() as calls:
+            for communicator in (*self.across.values(), *self.rings.values()):
+                calls.enter_context(communicator.in_call(call, device))
+            yield
 
     def exchange(self, rank, sends, receives):
         raise NotImplementedError(

@@ -124,8 +124,8 @@ class Plan:
         Differentiable: the gradient of a shard sums up what all ranks' copies of the whole receive.
         A loss that every rank computes of the whole counts world_size times; divide it."""
         shards = self.communicator.split(x)
-        self._agree_to_unshard(shards, dim)
-        return collectives.unshard(shards, self.geometry, self.communicator, dim)
+        call = self._agree_to_unshard(shards, dim)
+        return collectives.unshard(shards, self.geometry, self.communicator, dim, call)
 
     def positions(self, device: Optional[torch.device] = None):
         """int64 [rows]: the position of each row of this rank's shard, what rotary embeddings take.
@@ -260,18 +260,21 @@ class Plan:
             *(decode.check_own_part, self.geometry, self.communicator),
             *(*tensors, appended, sink_logits, backend),
         )
-        self._agree("plan.decode", verify, *tensors, mask=mask, q_len=_length(q), **shared)
+        description = self._agree(
+            "plan.decode", verify, *tensors, mask=mask, q_len=_length(q), **shared
+        )
         return decode.decode(
             self.geometry,
             self.communicator,
             *(q, k, v, mask),
             appended=appended,
             return_lse=return_lse,
+            description=description,
             **shared,
         )
 
     @torch.compiler.disable
-    def _agree_to_unshard(self, shards: list, dim: int) -> None:
+    def _agree_to_unshard(self, shards: list, dim: int) -> str:
         def verify():
             for rank, shard in zip(self.communicator.ranks, shards):
                 self._check_length("x", shard, dim, self.geometry.length(rank))
@@ -280,8 +283,9 @@ class Plan:
             dict(x=Rows(shard, dim), plan=self.geometry, **going_backward(shard))
             for shard in shards
         ]
-        self.agreement.check("plan.unshard", calls, verify)
+        call = self.agreement.check("plan.unshard", calls, verify)
         verify()
+        return call
 
     @torch.compiler.disable
     def _agree(self, function: str, verify, q, k, v, **shared) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
+from typing import Callable
 
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
-from longattn.ring.communicator import Communicator, Traffic
+from longattn.ring.communicator import Communicator, Message, Traffic
 from longattn.ring.failures import blamed
 from longattn.ring.greetings import Greetings
 from longattn.ring.group_backend import check_carries, connect, is_queued
@@ -57,9 +58,7 @@ class ProcessGroup(Communicator):
 
     def exchange(self, rank, sends, receives):
         self.traffic.count(sends)
-        operations = [self._operation(dist.isend, message) for message in sends]
-        operations += [self._operation(dist.irecv, message) for message in receives]
-        if not operations:
+        if not sends and not receives:
             return lambda: None
         peers = sorted({message.peer for message in (*sends, *receives)})
         tensors = [message.tensor for message in (*sends, *receives)]
@@ -67,14 +66,17 @@ class ProcessGroup(Communicator):
         check_carries(self.group, device)
         doing = self._exchanging(peers)
         if is_queued(device):
+            operations = self._operations(sends, receives)
             with self._blamed(doing):
                 return self._side_streams.start(device, tensors, partial(_transfer, operations))
         with self._blamed(doing):
-            works = self._greet(sends, receives)
-            works += dist.batch_isend_irecv(operations)
+            check_greetings = self._greet(sends, receives)
+            tag = self._greetings.tag
+            works = dist.batch_isend_irecv(self._operations(sends, receives, tag))
 
         def wait():
             with self._blamed(doing):
+                check_greetings()
                 for work in works:
                     work.wait()
             # They had to live until here; works keep them too.
@@ -83,21 +85,38 @@ class ProcessGroup(Communicator):
 
         return wait
 
-    def _greet(self, sends, receives) -> list:
-        """Waits until those that send something are known to be in the same call. -> what sends to
-        wait for."""
-        told, heard = self._greetings.due(sends, receives)
+    def _greet(self, sends, receives) -> Callable:
+        """-> a function that waits until those that send something are known to be in the same
+        call."""
+        greetings = self._greetings
+        told, heard = greetings.due(sends, receives)
         self.traffic.greetings += len(told)
-        operations = [self._operation(dist.isend, message) for message in told]
-        operations += [self._operation(dist.irecv, message) for message in heard]
+        operations = self._operations(told, heard)
         works = dist.batch_isend_irecv(operations) if operations else []
-        for work in works[len(told) :]:
-            work.wait()
-        self._greetings.check(heard, self.names)
-        return works[: len(told)]
 
-    def _operation(self, kind, message):
-        return dist.P2POp(kind, message.tensor, self._global_rank(message.peer), self.group)
+        def check():
+            for work in works[len(told) :]:
+                work.wait()
+            greetings.check(heard, self.names)
+            for work in works[: len(told)]:
+                work.wait()
+
+        return check
+
+    def _greet_all(self, device: torch.device) -> None:
+        """Waits until all ranks are known to be in the same call."""
+        for word in self._greetings.due_to_all() if device.type == "cpu" else ():
+            self.traffic.greetings += self.world_size - 1
+            words = [torch.empty_like(word) for _ in range(self.world_size)]
+            dist.all_gather(words, word, group=self.group)
+            self._greetings.check([Message(x, peer) for peer, x in enumerate(words)], self.names)
+
+    def _operations(self, sends, receives, tag: int = 0) -> list:
+        return [
+            dist.P2POp(kind, tensor, dist.get_global_rank(self.group, peer), self.group, tag)
+            for kind, messages in ((dist.isend, sends), (dist.irecv, receives))
+            for tensor, peer in messages
+        ]
 
     def all_gather(self, tensors):
         mine = tensors[0].contiguous()
@@ -106,6 +125,7 @@ class ProcessGroup(Communicator):
         sides = ([x.view(-1).view(torch.uint8) for x in several] for several in (everyones, [mine]))
         into, [sent] = sides  # as bytes, since no backend knows all dtypes
         with self._blamed("gather tensors from all ranks"):
+            self._greet_all(mine.device)
             dist.all_gather(into, sent, group=self.group)
         return everyones
 
@@ -115,6 +135,7 @@ class ProcessGroup(Communicator):
         result = tensors[0].clone(memory_format=torch.contiguous_format)
         kind = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}[operation]
         with self._blamed("reduce tensors over all ranks"):
+            self._greet_all(result.device)
             dist.all_reduce(result, op=kind, group=self.group)
         return [result]
 
@@ -123,9 +144,6 @@ class ProcessGroup(Communicator):
         with self._blamed("compare its call with those of all ranks"):
             dist.all_gather_object(everyones, values[0], group=self.group)
         return everyones
-
-    def _global_rank(self, rank: int) -> int:
-        return dist.get_global_rank(self.group, rank)
 
     def _exchanging(self, peers) -> str:
         names = " and ".join(f"rank {self.names[peer]}" for peer in peers)

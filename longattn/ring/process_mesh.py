@@ -14,12 +14,18 @@ NAMES = ("ring", "heads")
 
 
 class ProcessMesh(Mesh):
-    """The dimensions named "ring" and "heads"; of a mesh that does not name them so, the first one
-    is the ring and the second one the heads."""
+    """The dimensions named "ring" and "heads"; of a mesh without names the first one is the ring
+    and the second one the heads."""
 
     def __init__(self, mesh: DeviceMesh):
-        named = set(mesh.mesh_dim_names or ()) == set(NAMES)
-        first, second = (mesh.mesh_dim_names.index(name) for name in NAMES) if named else (0, 1)
+        names = mesh.mesh_dim_names or NAMES
+        if set(names) != set(NAMES):
+            raise ValueError(
+                f'the dimensions of a 2-D DeviceMesh must be named "ring" and "heads", got {names}: '
+                'give the part that the sequence is split over, as in mesh["sequence"], or name '
+                "them so"
+            )
+        first, second = (names.index(name) for name in NAMES)
         if any((mesh.mesh.diff(dim=dim) <= 0).any() for dim in (0, 1)):
             # Groups count their ranks in this order, whatever the mesh says.
             raise ValueError(
