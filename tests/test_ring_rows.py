@@ -6,7 +6,7 @@ import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from longattn import reference
+from longattn import reference, ring
 from longattn.masks import Causal, Groups, Prefix, Window
 from longattn.ring import group_cuts, ranges
 from longattn.ring.pieces import Geometry, Piece, pieces_of
@@ -98,6 +98,24 @@ def test_what_rows_cannot_say(mask, sentence):
     rules = [mask.rule(head) for head in range(HEADS)]
     assert obstacle(rules, 4) == sentence
     assert obstacle(rules, 1) is None
+
+
+@given(st.integers(-9, 9), st.integers(1, 4), st.integers(0, 9), st.integers(-30, 50),
+       st.integers(0, 40))  # fmt: skip
+def test_rows_within_positions(start, step, length, first, count):
+    piece = Piece(start, step, length)
+    begin, end = piece.rows_within(first, first + count - 1)
+    found = [row for row, at in enumerate(positions(piece).tolist()) if first <= at < first + count]
+    assert list(range(begin, end)) == found
+
+
+def test_too_many_parts_are_refused():
+    plan = ring.plan(2**16, ring.VirtualRing(4), "striped")
+    q, k, v = ([torch.zeros(1, rows, 1, 1) for rows in plan.lengths] for _ in range(3))
+    with pytest.raises(ValueError, match="size 10 cut rows that are 4 positions apart .* 4096 par"):
+        plan.attention(q, k, v, Groups(10))
+    one = torch.zeros(1, 1, 1, 1)  # which reaches one group
+    assert plan.decode(one, k, v, Groups(10), q_start=2**16).abs().sum() == 0
 
 
 def test_others_have_no_condition():

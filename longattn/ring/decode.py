@@ -21,7 +21,7 @@ from longattn.ring.loop import problem_at
 from longattn.ring.pieces import Geometry, Piece, pieces_of
 from longattn.ring.rank import Rank
 from longattn.ring.route import Meeting
-from longattn.ring.row_rules import obstacle, offset_between, row_rule
+from longattn.ring.row_rules import obstacle, offset_between, row_rule, seen_rows
 
 
 @torch.compiler.disable
@@ -131,23 +131,32 @@ def _distances(q_start: int, q_len: int, pieces: list) -> tuple:
 
 def _meetings(q_start: int, q_len: int, pieces: list, rules):
     """Queries are neighbours, so that keys with a larger step meet them one by one."""
-    begin = 0
-    for k, cut in _parts(pieces, rules):
+    behind, ahead = (max(reach) for reach in zip(*(rule.reach() for rule in rules)))
+    for begin, k, cut in _parts(pieces, rules, q_start - behind, q_start + q_len - 1 + ahead):
         rows = q_len if k.step == 1 else 1
         for row in range(0, q_len, rows):
             q = Piece(q_start + row, k.step, rows)
             here = [group_cuts.rule_between(rule, q, k) for rule in rules] if cut else rules
             offset = offset_between(q, k, here)
-            lowered = encode_head_rules([row_rule(rule, offset, k) for rule in here])
-            yield Meeting((row, row + rows), (begin, begin + k.length), k.step, offset, lowered)
-        begin += k.length
+            lowered = [row_rule(rule, offset, k) for rule in here]
+            if any(seen_rows(rule, offset.diagonal, rows, k.length) for rule in set(lowered)):
+                q_rows, k_rows = (row, row + rows), (begin, begin + k.length)
+                yield Meeting(q_rows, k_rows, k.step, offset, encode_head_rules(lowered))
 
 
-def _parts(pieces: list, rules):
-    """(piece, whether it was cut) of the pieces, cut where their rows cannot say groups."""
+def _parts(pieces: list, rules, first: int, last: int):
+    """(first row, part, whether it was cut) of what the pieces have of these positions, cut where
+    their rows cannot say groups."""
+    begin = 0
     for piece in pieces:
+        low, high = piece.rows_within(first, last)
+        within = piece.rows(low, high)
         cut = obstacle(rules, piece.step) is not None
-        yield from ((part, cut) for part in (group_cuts.cut(piece, rules) if cut else [piece]))
+        place = begin + low
+        for part in group_cuts.cut(within, rules) if cut else [within] * (high > low):
+            yield place, part, cut
+            place += part.length
+        begin += piece.length
 
 
 def _partial(me: Rank, meetings) -> tuple:

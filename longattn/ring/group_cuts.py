@@ -5,10 +5,27 @@ For groups that rows of several positions cannot say (see row_rules.obstacle).""
 
 from __future__ import annotations
 
+from itertools import islice
+
 from longattn.masks import GROUPS, LEADING, RECENT_GROUPS, HeadRule
 from longattn.ring.pieces import Piece
 
 NOTHING = HeadRule(((LEADING, 0, 0),))
+MOST_PARTS = 4096  # each is a partial of its own: more take longer to plan than to compute
+
+
+def cut_all(pieces, rules) -> list:
+    """Raises:
+    ValueError: there are too many parts."""
+    parts = list(islice((part for piece in pieces for part in cut(piece, rules)), MOST_PARTS + 1))
+    if len(parts) > MOST_PARTS:
+        sizes = sorted({size for rule in rules for _, size, _ in _groups(rule)})
+        raise ValueError(
+            f"Groups of size {' and '.join(map(str, sizes))} cut rows that are {pieces[0].step} "
+            f"positions apart into more than {MOST_PARTS} parts for a rank: use the zigzag or the "
+            f"contiguous layout, or sizes that are multiples of {pieces[0].step}"
+        )
+    return parts
 
 
 def cut(piece: Piece, rules):

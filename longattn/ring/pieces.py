@@ -25,6 +25,11 @@ class Piece(NamedTuple):
     def rows(self, begin: int, end: int) -> Piece:
         return self._replace(start=self.start + begin * self.step, length=end - begin)
 
+    def rows_within(self, first: int, last: int) -> tuple:
+        """Its rows [begin, end) at these positions."""
+        begin = min(max(-((self.start - first) // self.step), 0), self.length)
+        return begin, min(max((last - self.start) // self.step + 1, begin), self.length)
+
 
 class Geometry(NamedTuple):
     """How a sequence is dealt out to ranks. Lengths need not divide: shares differ by as little as

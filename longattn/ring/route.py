@@ -105,7 +105,7 @@ def _pieces(geometry: Geometry, rules: tuple, rank: int) -> tuple:
     pieces = pieces_of(geometry, rank)
     if not _has_cuts(rules, geometry.step):
         return pieces
-    return tuple(part for piece in pieces for part in group_cuts.cut(piece, rules))
+    return tuple(group_cuts.cut_all(pieces, rules))
 
 
 @lru_cache(maxsize=256)
