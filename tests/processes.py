@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Ranks as processes of this machine: a gloo group of any size, for one function."""
+"""Ranks as processes of this machine: a group of any size, for one function."""
 
 import datetime
 import multiprocessing
@@ -18,14 +18,16 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["torch", "torch.distributed", "longattn"])
 
 
-def run(world_size: int, function, folder, *arguments, timeout=60.0, killed=()) -> list:
+def run(
+    world_size: int, function, folder, *arguments, timeout=60.0, killed=(), backend="gloo"
+) -> list:
     """[function(rank, *arguments) on each rank]; None for the ranks `killed`, which have to die.
 
     The function must be a module's own. An exception of a rank is raised here, with its traceback.
     """
     store = os.path.join(folder, f"store-{function.__name__}")
     results = _context.Queue()
-    common = (results, function, world_size, store, timeout, arguments)
+    common = (results, function, world_size, store, timeout, backend, arguments)
     processes = [_context.Process(target=_work, args=(r, *common)) for r in range(world_size)]
     for process in processes:
         process.start()
@@ -46,11 +48,11 @@ def run(world_size: int, function, folder, *arguments, timeout=60.0, killed=()) 
     return [found.get(rank) for rank in range(world_size)]
 
 
-def _work(rank, results, function, world_size, store, timeout, arguments):
+def _work(rank, results, function, world_size, store, timeout, backend, arguments):
     torch.set_num_threads(1)
     try:
         dist.init_process_group(
-            "gloo",
+            backend,
             init_method=f"file://{store}",
             rank=rank,
             world_size=world_size,

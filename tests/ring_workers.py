@@ -82,18 +82,20 @@ def equals_the_virtual_ring(group, size) -> None:
         compare_with_a_virtual_one(case, dtype, group, ring.VirtualRing(size))
 
 
-def compare_with_a_virtual_one(case, dtype, group, virtual_group) -> None:
+def compare_with_a_virtual_one(
+    case, dtype, group, virtual_group, device="cpu", grain=1
+) -> None:
     """Bit by bit, and in what is sent."""
-    tensors = inputs.qkv(case, dtype)
-    gradients = comparison.output_gradients(tensors, case.name)
+    tensors = [x.detach().to(device) for x in inputs.qkv(case, dtype)]
+    gradients = [x.to(device) for x in comparison.output_gradients(tensors, case.name)]
     plan, virtual = case.plan(group), case.plan(virtual_group)
-    ours = on_shards(plan, case, tensors, *gradients)
-    theirs = on_shards(virtual, case, tensors, *gradients)
+    ours = on_shards(plan, case, tensors, *gradients, grain)
+    theirs = on_shards(virtual, case, tensors, *gradients, grain)
     [rank] = plan.communicator.ranks
     for name, (mine,), everyones in zip(NAMES, ours, theirs, strict=True):
         assert torch.equal(mine, everyones[rank]), f"{case}: {name}"
     counted = plan.communicator.traffic
-    counts = [torch.tensor([counted.hops, counted.messages, counted.bytes])]
+    counts = [torch.tensor([counted.hops, counted.messages, counted.bytes], device=device)]
     expected = virtual.communicator.traffic
     total = plan.communicator.all_reduce(counts)[0].tolist()
     assert total == [expected.hops, expected.messages, expected.bytes], f"{case}: {total}"

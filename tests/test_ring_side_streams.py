@@ -7,17 +7,14 @@ from functools import partial
 import pytest
 import torch
 
-import comparison
-import inputs
 import late_streams
 import wire
 from longattn import ring
 from longattn.masks import Causal, Full, Window
-from longattn.ring import communicator, failures, group_backend, process_group, side_streams
+from longattn.ring import communicator, side_streams
 from longattn.ring.communicator import Message
 from longattn.ring.process_group import ProcessGroup
 from longattn.ring.side_streams import SideStreams
-from ring_workers import NAMES, on_shards
 from rings import LAYOUTS, RingCase
 
 CPU = torch.device("cpu")
@@ -26,42 +23,20 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def connect(monkeypatch):
     """connect(world_size) -> a wire between as many threads."""
-    monkeypatch.setattr(side_streams, "cuda", late_streams)
-    monkeypatch.setattr(torch.Tensor, "record_stream", late_streams.record_stream)
 
     def build(world_size):
         built = wire.LateWire(world_size, late_streams)
-        for module in (process_group, group_backend, failures):
-            monkeypatch.setattr(module, "dist", built)
-        for module in (process_group, group_backend):
-            monkeypatch.setattr(module, "is_queued", lambda device: True)
+        built.install(monkeypatch)
         return built
 
     return build
-
-
-def check(built, case, dtype=torch.float64) -> None:
-    """The ranks on the wire compute what the virtual ring computes, bit by bit."""
-    tensors = inputs.qkv(case, dtype)
-    gradients = comparison.output_gradients(tensors, case.name)
-
-    def on_rank(rank):
-        plan = ring.plan(case.seq_len, ProcessGroup(), case.layout, check=False)
-        return on_shards(plan, case, tensors, *gradients)
-
-    expected = on_shards(
-        case.plan(ring.VirtualRing(built.world_size)), case, tensors, *gradients
-    )
-    for rank, found in enumerate(wire.on_ranks(built, on_rank)):
-        for name, [mine], everyones in zip(NAMES, found, expected, strict=True):
-            assert torch.equal(mine, everyones[rank]), f"{case}, rank {rank}: {name}"
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("world_size", (2, 3, 4))
 def test_equals_the_virtual_ring(connect, world_size, layout):
     for mask in (Full(), Causal(), Window(9, sink_tokens=3)):
-        check(connect(world_size), RingCase(layout, mask, 53))
+        wire.check(connect(world_size), RingCase(layout, mask, 53), torch.float64)
 
 
 def no_wait(self, device, one, arrived):
@@ -89,7 +64,8 @@ def too_early(self, device, tensors, transfer):
 def test_a_planted_error_is_seen(connect, monkeypatch, method, planted, error):
     monkeypatch.setattr(SideStreams, method, planted)
     with pytest.raises(AssertionError, match=error):
-        check(connect(3), RingCase("contiguous", Window(9, sink_tokens=3), 53))
+        case = RingCase("contiguous", Window(9, sink_tokens=3), 53)
+        wire.check(connect(3), case, torch.float64)
 
 
 def attend(layout="contiguous", mask=Window(3)):

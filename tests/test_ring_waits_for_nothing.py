@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where a ring runs on a GPU, the host waits for nothing. Told by tensors without numbers, on torch's
+"""Where a ring runs on a GPU, the host waits for nothing. Told by tensors without numbers, on the
 device "meta", which like those of a GPU cannot be read: nothing is read back, nothing comes from
 the host, and the engine is given tensors of the device alone."""
 

@@ -13,6 +13,12 @@ from typing import Callable, NamedTuple
 import torch
 import torch.distributed
 
+import comparison
+import inputs
+from longattn import ring
+from longattn.ring import failures, group_backend, process_group, side_streams
+from ring_workers import NAMES, on_shards
+
 TIMEOUT = 20.0  # seconds that a rank waits for another
 CYCLES = 3_000_000  # of the GPU's clock, for each message: two milliseconds
 
@@ -56,6 +62,14 @@ class Wire:
         }
         self._streams = [cuda.Stream() for _ in range(world_size)]
         self._all_here = threading.Barrier(world_size, timeout=TIMEOUT)
+
+    def install(self, monkeypatch) -> None:
+        for module in (process_group, group_backend, failures):
+            monkeypatch.setattr(module, "dist", self)
+
+    def own_stream(self):
+        """A context for a rank: streams that all share would order what they do."""
+        return self.cuda.stream(self.cuda.Stream())
 
     P2POp = Operation
 
@@ -133,6 +147,16 @@ class Wire:
 class LateWire(Wire):
     """The same on late_streams, where memory is watched, since nobody would use it again."""
 
+    def install(self, monkeypatch) -> None:
+        super().install(monkeypatch)
+        monkeypatch.setattr(side_streams, "cuda", self.cuda)
+        monkeypatch.setattr(torch.Tensor, "record_stream", self.cuda.record_stream)
+        for module in (process_group, group_backend):
+            monkeypatch.setattr(module, "is_queued", lambda device: True)
+
+    def own_stream(self):
+        return contextlib.nullcontext()  # each thread has one
+
     def batch_isend_irecv(self, operations):
         side = self.cuda.current_stream()
         assert side.waited_for_host, "what is sent may not have been computed"
@@ -161,7 +185,7 @@ def on_ranks(wire: Wire, function) -> list:
         _thread.rank = rank
         try:
             # Backward passes wait for each other: not in the one thread that torch has for a GPU.
-            with torch.autograd.set_multithreading_enabled(False):
+            with torch.autograd.set_multithreading_enabled(False), wire.own_stream():
                 results[rank] = function(rank)
         except BaseException as error:
             wire.broken = True
@@ -175,3 +199,27 @@ def on_ranks(wire: Wire, function) -> list:
     if errors:
         raise errors[0]
     return results
+
+
+def check(wire: Wire, case, dtype, device="cpu", grain=1, late=lambda: None) -> None:
+    """The ranks on the wire compute what the virtual ring computes, bit by bit.
+
+    late: queues what takes long, before a rank's inputs are made."""
+    tensors = [x.detach().to(device) for x in inputs.qkv(case, dtype)]
+    gradients = [x.to(device) for x in comparison.output_gradients(tensors, case.name)]
+
+    def results(ranks, whole) -> list:
+        plan = ring.plan(case.seq_len, ranks, case.layout, check=False)
+        return on_shards(plan, case, whole, *gradients, grain)
+
+    def on_rank(rank):
+        late()
+        found = results(process_group.ProcessGroup(), [x.clone() for x in tensors])
+        return [[mine.cpu() for mine in found_of_name] for found_of_name in found]
+
+    expected = results(ring.VirtualRing(wire.world_size), tensors)
+    if wire.cuda is torch.cuda:
+        torch.cuda.synchronize()
+    for rank, found in enumerate(on_ranks(wire, on_rank)):
+        for name, [mine], everyones in zip(NAMES, found, expected, strict=True):
+            assert torch.equal(mine, everyones[rank].cpu()), f"{case}, rank {rank}: {name}"
