@@ -24,6 +24,7 @@ from bench.gpu_contender import (
 )
 from bench.gpu_dilated import branches_as_dense, gathered_dilated
 from bench.gpu_positions import position_cases
+from bench.gpu_ring import ring_cases
 from bench.visible_pairs import causal_pairs, dilated_pairs, lambda_pairs
 from longattn.masks import Causal, Window
 
@@ -204,6 +205,7 @@ def standard_cases(shrink: int = 1) -> list:
         score_case(16 * k),
         packed_case(documents(32 * k, 16)),
         packed_case([128 // min(shrink, 16)] * (512 // shrink), heads=8, sink_tokens=4),
+        *ring_cases(k),
         window_case(64 * k, 1, k),
         dense_case(64, 16 * k),
         grouped_case(8 * k),

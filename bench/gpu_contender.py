@@ -17,12 +17,13 @@ class Layout(NamedTuple):
     """Between the tensors of a case and those that a contender takes."""
 
     split: Callable  # of a tensor -> the contender's own, one a call
-    join: Optional[Callable] = None  # the way back, of one tensor; None: it cannot be compared
+    join: Optional[Callable] = None  # the way back, of all pieces; None: it cannot be compared
+    together: bool = False  # one call takes and gives lists of all pieces
 
 
-ROWS_FIRST = Layout(lambda x: [x.clone()], lambda x: x)  # longattn's own
-HEADS_FIRST = Layout(lambda x: [x.transpose(1, 2).contiguous()], lambda x: x.transpose(1, 2))
-PACKED = Layout(lambda x: [x[0].clone()], lambda x: x[None])
+ROWS_FIRST = Layout(lambda x: [x.clone()], lambda x: x[0])  # longattn's own
+HEADS_FIRST = Layout(lambda x: [x.transpose(1, 2).contiguous()], lambda x: x[0].transpose(1, 2))
+PACKED = Layout(lambda x: [x[0].clone()], lambda x: x[0][None])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +81,12 @@ class Prepared:
     def __init__(self, contender: Contender, inputs: list, gradients: list):
         self.layout = contender.layout
         self.function, self.extra = contender.prepare(inputs[0].device)
-        # One list a call: most contenders make one.
-        self.calls = list(zip(*([x.requires_grad_() for x in self.layout.split(value)]
-                                for value in inputs)))  # fmt: skip
-        self.leaves = [leaf for call in self.calls for leaf in call] + self.extra
+        pieces = [[x.requires_grad_() for x in self.layout.split(value)] for value in inputs]
+        # Most contenders make one call, of one piece of each tensor.
+        self.calls = [tuple(pieces)] if self.layout.together else list(zip(*pieces))
+        in_order = pieces if self.layout.together else self.calls
+        self.leaves = [leaf for several in in_order for leaf in several] + self.extra
+        self.pieces = len(pieces[0]) if self.layout.together else 1  # of a tensor, in a call
         self.gradients = [
             gradient for call in zip(*map(self.layout.split, gradients)) for gradient in call
         ]
@@ -110,7 +113,9 @@ class Prepared:
         """Results and gradients in the layout of the case."""
         inputs = len(self.leaves) - len(self.extra)
         found = [*(result.detach() for result in self.results), *self.backward()[:inputs]]
-        return [self.layout.join(tensor) for tensor in found]
+        count = self.pieces
+        groups = [found[i : i + count] for i in range(0, len(found), count)]
+        return [self.layout.join(pieces) for pieces in groups]
 
 
 def differences(one: Prepared, other: Prepared) -> list:

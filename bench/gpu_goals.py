@@ -7,6 +7,7 @@ import operator
 from typing import Callable, NamedTuple, Optional
 
 from bench.gpu_contender import OURS
+from bench.gpu_ring import ON_A_RING
 
 FLASH, FLEX = "SDPA flash", "FlexAttention, compiled"
 
@@ -60,6 +61,10 @@ GOALS = (
     at_most("ReRoPE in the time of RoPE", Side(ROPE, "ReRoPE"), Side(ROPE), 1.15),
     at_most("lambda with a ceiling in the time without", Side("lambda with RoPE", "with ceiling"),
             Side("lambda with RoPE"), 1.1),
+    at_most("ring of 8 shards in the time of one call", Side(f"{ON_A_RING}, causal", ON_A_RING),
+            Side(f"{ON_A_RING}, causal"), 1.1),
+    at_most("the same with a window", Side(f"{ON_A_RING}, window", ON_A_RING),
+            Side(f"{ON_A_RING}, window"), 1.1),
     at_most("ALiBi", Side(SCORES, "ALiBi"), Side(SCORES), 1.05),
     at_most("table", Side(SCORES, "table"), Side(SCORES), 1.25),
     at_most("sink logits", Side(SCORES, "sink logits"), Side(SCORES), 1.05),

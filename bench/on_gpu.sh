@@ -14,7 +14,7 @@ limit_build=110
 limit_machine=30
 limit_small=60     # compute-sanitizer's tools, beside each other
 limit_tests=125    # all sessions, beside each other
-limit_timings=100  # alone on the GPU
+limit_timings=105  # alone on the GPU
 limit_profile=35
 
 if [ $# -ne 1 ]; then

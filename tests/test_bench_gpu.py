@@ -18,6 +18,7 @@ gpu_cases = bench_modules.load("gpu_cases")
 gpu_contender = bench_modules.load("gpu_contender")
 gpu_dilated = bench_modules.load("gpu_dilated")
 gpu_goals = bench_modules.load("gpu_goals")
+gpu_ring = bench_modules.load("gpu_ring")
 gpu_small = bench_modules.load("gpu_small")
 gpu_timing = bench_modules.load("gpu_timing")
 
@@ -81,6 +82,19 @@ def test_branches_as_dense_problems_have_their_sizes():
     layout = gpu_dilated.branches_as_dense([(16, 1), (32, 6)])
     shapes = [tuple(x.shape) for x in layout.split(torch.zeros(1, 96, 3, 8))]
     assert shapes == [(6, 16, 3, 8), (3, 6, 3, 8)]
+
+
+def test_a_ring_is_compared_with_the_whole_call(without_gpu):
+    """All shards together, results and gradients: another mask is seen."""
+    [causal, window] = gpu_ring.ring_cases(1)
+    _, on_ring = causal.contenders
+    for mask, differs in ((Causal(), False), (Window(30), True)):
+        case = dataclasses.replace(causal, contenders=(gpu_contender.attend(mask), on_ring))
+        _, row = gpu.measure(case, "cpu")
+        assert len(row["difference"]) == 4  # out, dq, dk, dv
+        assert ("its results differ from longattn's" in row.get("error", "")) == differs
+    assert causal.visible_pairs == 16 * visible_pairs(Causal(), 32)
+    assert window.visible_pairs == 16 * visible_pairs(Window(1), 128)
 
 
 def rows_of(cases, figure) -> list:
