@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What each process of a group runs to show that a ring of processes is the ring of one process: with
-NCCL on a GPU each, or with gloo on the CPU."""
+"""What each process of a group runs to show that a ring of processes is the ring of one process,
+with NCCL on a GPU each or with gloo on the CPU."""
 
 import itertools
 
