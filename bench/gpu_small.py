@@ -57,6 +57,13 @@ def rerope(q, k, v, **keywords):
     return longattn.rerope_attention(q, k, v, rope, window=50, **keywords)
 
 
+def on_a_ring(q, k, v, **keywords):
+    """Rows of a shard are two positions apart."""
+    plan = longattn.ring.plan(q.shape[1], longattn.ring.VirtualRing(2), "striped")
+    shards = (plan.shard(x) for x in (q, k, v))
+    return plan.unshard(plan.attention(*shards, longattn.Window(70, sink_tokens=3), **keywords))
+
+
 SQUARE, GROUPED, SEQUENCES = (1, 201, 2), (1, 201, 1), (201, 2)
 MASKS = (
     longattn.Window((50, 9), sink_tokens=(3, 70)),
@@ -82,6 +89,7 @@ CALLS = [
     Call("dilated, biased", dilate, SQUARE, SQUARE, GENERAL),
     Call("dilated, capped, detached", dilate, SQUARE, SQUARE,
          {"detach_weights": True, "softcap": 9.0}),
+    Call("ring, biased", on_a_ring, SQUARE, GROUPED, GENERAL),
 ]  # fmt: skip
 # Sinks whose queries are cut into slices.
 LONG = [
