@@ -89,7 +89,7 @@ PLAN_CALLS = {  # what rank 1 does otherwise, and what every rank is told
     "mask": "mask is Causal() on ranks 0 and 2 but Full() on rank 1",
     "dtype": "q is [1, any, 2, 16] torch.float32 on ranks 0 and 2 but [1, any, 2, 16] torch.flo",
     "heads": "k is [1, any, 2, 16] torch.float32 on ranks 0 and 2 but [1, any, 1, 16] torch.flo",
-    "layout": "layout='zigzag', borders=()) on ranks 0 and 2 but Geometry(seq_len=20, ",
+    "layout": "plan is '20 positions over 3 ranks, zigzag' on ranks 0 and 2 but '20 positions over 3 ",
     "softcap": "softcap is None on ranks 0 and 2 but 5.0 on rank 1",
     "requires_grad": "requires_grad is False on ranks 0 and 2 but True on rank 1",
     "no tensor": "v is [1, any, 2, 16] torch.float32 on ranks 0 and 2 but 7 on rank 1",
@@ -137,36 +137,48 @@ def test_dilated_attention_names_the_rank_that_differs(tmp_path):
     assert told == [f"ranks disagree in dilated_attention: {difference}"] * 3
 
 
-def test_the_comparison_can_be_switched_off():
-    asked = []
+class OneOfTwo(VirtualRing):
+    """A rank that hears another one in `gather_objects`: what it says itself, or `other`."""
 
-    class Spy(VirtualRing):
-        def gather_objects(self, values):
-            asked.append(len(values))
-            return super().gather_objects(values)
+    def __init__(self):
+        super().__init__(2)
+        self.ranks = (0,)
+        self.asked, self.other = 0, None
 
-    q, k, v = torch.randn(3, 1, 20, 2, 16)
-    for check, expected in ((False, []), (True, [2])):
-        plan = longattn.ring.plan(20, Spy(2), check=check)
-        for _ in range(3):
-            plan.attention(*(plan.shard(x) for x in (q, k, v)), Causal())
-        assert asked == expected
-    with pytest.raises(TypeError, match="check must be True or False, got 1"):
-        longattn.ring.plan(20, Spy(2), check=1)
+    def gather_objects(self, values):
+        self.asked += 1
+        return [values[0], values[0] if self.other is None else self.other]
 
 
-def test_only_the_first_call_of_a_function_is_compared():
-    ring = VirtualRing(2)
-    same, other = [dict(a=1), dict(a=1)], [dict(a=1), dict(a=2)]
-    agreement = Agreement(ring)
+def test_only_the_first_call_of_a_function_is_compared_between_processes():
+    ranks = OneOfTwo()
+    agreement = Agreement(ranks)
+    ranks.other = ({"the call": "attention", "a": "2"}, None)
     for _ in range(2):  # a call that failed is none
         with pytest.raises(ValueError, match="a is 1 on rank 0 but 2 on rank 1"):
-            agreement.check("attention", other)
-    agreement.check("attention", same)
-    agreement.check("attention", other)
-    with pytest.raises(ValueError, match="ranks disagree in decode"):
-        agreement.check("decode", other)
-    Agreement(ring, enabled=False).check("attention", other)
+            agreement.check("attention", [dict(a=1)])
+    ranks.other = None
+    words = [agreement.check("attention", [dict(a=a)]) for a in (1, 1, 5)]
+    assert words == [f"call {n} of the plan, attention(a={a})" for n, a in ((3, 1), (4, 1), (5, 5))]
+    assert ranks.asked == 3
+    agreement.check("decode", [dict(a=1)])
+    assert ranks.asked == 4
+    Agreement(ranks, enabled=False).check("attention", [dict(a=1)])
+    assert ranks.asked == 4
+    with pytest.raises(TypeError, match="check must be True or False, got 1"):
+        longattn.ring.plan(20, VirtualRing(2), check=1)
+
+
+def test_all_calls_are_compared_in_one_process():
+    plan = longattn.ring.plan(20, VirtualRing(2))
+    shards = plan.shard(torch.randn(1, 20, 2, 16))
+    plan.attention(shards, shards, shards, Causal())
+    mixed = [shards[0], shards[1].double()]
+    with pytest.raises(ValueError, match="q is .* torch.float32 on rank 0 but .* torch.float64 on"):
+        plan.attention(mixed, mixed, mixed, Causal())
+    plan.unshard(shards)
+    with pytest.raises(ValueError, match="ranks disagree in plan.unshard: x is"):
+        plan.unshard(mixed)
 
 
 def test_descriptions_hold_what_has_to_agree_and_no_more():

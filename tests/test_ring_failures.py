@@ -150,7 +150,7 @@ def test_a_later_call_that_differs_gives_no_numbers(tmp_path, name):
     told = processes.run(3, another_later_call, tmp_path, name)
     assert told[0] and told[1]
     assert re.match(
-        r"rank 0 sends what belongs to another call, or .* than plan.attention\("
+        r"rank 0 sends what belongs to another call, or .* than call 2 of the plan, plan.attention\("
         r"q=\[1, any, 1, 8\] "
         "torch.float32, .*: every rank has to make the same calls in the same order",
         told[1],
@@ -187,6 +187,12 @@ def one_layer_more(plan, rank):
     out.sum().backward()
 
 
+def losses_in_another_order(plan, rank):
+    outs = [attend_on(plan, rank) for _ in range(2)]
+    for out in outs if rank == 0 else reversed(outs):
+        out.sum().backward()
+
+
 def another_token(plan, rank):
     decode_at(plan, rank, 40)
     decode_at(plan, rank, 41 + (rank == 0))
@@ -203,7 +209,13 @@ def gathered_or_decoded(plan, rank):
     unshard_as(plan, rank, torch.float32) if rank == 0 else decode_at(plan, rank, 41)
 
 
-PARTED = (one_layer_more, another_token, another_dtype, gathered_or_decoded)
+PARTED = (
+    one_layer_more,
+    losses_in_another_order,
+    another_token,
+    another_dtype,
+    gathered_or_decoded,
+)
 
 
 def parted_ranks(rank):

@@ -289,10 +289,10 @@ def test_a_rank_that_dies_is_named_as_on_the_mesh(tmp_path):
     """Process 1 is the first one of the second ring rank."""
     messages = processes.run(4, before_a_rank_dies, tmp_path, timeout=20.0, killed=[1])
     in_its_ring, _, beside, with_its_heads = messages
-    assert in_its_ring.startswith("rank 0 could not exchange keys and values with rank 2: no answ")
+    assert in_its_ring.startswith("rank 0 could not exchange messages with rank 2: no answ")
     assert "no answer from rank 2, which stopped" in in_its_ring
-    assert with_its_heads.startswith("rank 3 could not exchange keys and values with rank 2: no an")
-    assert beside.startswith("rank 1 could not exchange keys and values with rank 3:")
+    assert with_its_heads.startswith("rank 3 could not exchange messages with rank 2: no an")
+    assert beside.startswith("rank 1 could not exchange messages with rank 3:")
 
 
 @needs_processes

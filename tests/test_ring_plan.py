@@ -163,13 +163,16 @@ def test_second_derivatives_raise():
         torch.autograd.grad(out.sum(), q[0], create_graph=True)
 
 
-def test_forward_mode_raises():
-    plan = ring.plan(8, ring.VirtualRing(2))
+@pytest.mark.parametrize("group", (ring.VirtualRing(2), ring.VirtualMesh(1, 2)), ids=type)
+def test_forward_mode_raises(group):
+    plan = ring.plan(8, group)
     q, k, v = (shards(plan) for _ in range(3))
     with forward_ad.dual_level():
         duals = [forward_ad.make_dual(x, torch.ones_like(x)) for x in q]
         with pytest.raises(NotImplementedError, match="plan.attention has no forward-mode"):
             plan.attention(duals, k, v, Causal())
+        with pytest.raises(NotImplementedError, match="plan.unshard has no forward-mode"):
+            plan.unshard(duals)
 
 
 def test_autocast_and_inference():

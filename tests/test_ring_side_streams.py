@@ -125,7 +125,7 @@ def test_a_failing_transfer_is_told_with_the_rank(connect, monkeypatch):
 
     monkeypatch.setattr(built, "batch_isend_irecv", fails)
     with pytest.raises(
-        RuntimeError, match="rank . could not exchange keys and values with rank .: the nccl back"
+        RuntimeError, match="rank . could not exchange messages with rank .: the nccl back"
     ):
         wire.on_ranks(built, lambda rank: attend(mask=Full()))
 

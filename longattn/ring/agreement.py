@@ -16,26 +16,31 @@ from longattn.ring.communicator import Communicator
 
 class Agreement:
     """One for each plan. Ranks agree about when to ask because they count calls alike: the first
-    one of each function is compared, none if `enabled` is False."""
+    one of each function is compared, none if `enabled` is False; all of them where that is free,
+    since the ranks live in one process."""
 
     def __init__(self, ranks: Communicator, enabled: bool = True):
         self._ranks, self._enabled, self._asked = ranks, enabled, set()
+        self._calls = 0
 
     def check(self, function: str, calls: list, verify=lambda: None) -> str:
         """calls: for each rank of this process, the arguments that all ranks must have in common,
         by name; tensors that may differ in length pass through `Rows`. -> the call in words that
-        are the same on all ranks.
+        are the same on all ranks, and those of no other call of the plan.
         verify: raises what this process finds wrong with its own part, so that the others hear it.
 
         Raises:
             ValueError: on every rank, with the names of the ranks that differ and their values. A
                 rank whose own part is wrong raises what `verify` does.
         """
-        alone = self._ranks.world_size == 1
-        if self._enabled and function not in self._asked and not alone:
+        self._calls += 1
+        is_first = function not in self._asked and self._ranks.world_size > 1
+        in_one_process = len(self._ranks.ranks) == self._ranks.world_size
+        if self._enabled and (is_first or in_one_process):
             compare(self._ranks, function, calls, verify)
             self._asked.add(function)
-        return f"{function}({', '.join(f'{n}={describe(v)}' for n, v in calls[0].items())})"
+        words = ", ".join(f"{name}={describe(value)}" for name, value in calls[0].items())
+        return f"call {self._calls} of the plan, {function}({words})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +59,7 @@ def call_with(q, k, v, **shared) -> dict:
         **{name: Rows(tensor) for name, tensor in tensors.items()},
         **shared,
         "autocast": torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device),
+        "device": device,
         **going_backward(q, k, v, *shared.values()),
     }
 

@@ -30,11 +30,13 @@ class Swap(NamedTuple):
     def way(self) -> str:
         return "rows for heads" if self.to_heads else "heads for rows"
 
-    def apply(self, tensors: list) -> list:
+    def apply(self, tensors: list, differentiated: bool = False) -> list:
         """tensors: for each rank of this process, a tuple of as many as for every other one.
-        Differentiable: the gradient goes the other way."""
+        Differentiable: the gradient goes the other way. differentiated: it will, even if no tensor
+        of this rank wants one, since those of its peers come back through it."""
         count = len(tensors[0])
-        return _by_rank(_AllToAll.apply(self, count, *_flat(tensors)), count)
+        anchor = torch.zeros((), requires_grad=True) if differentiated else None
+        return _by_rank(_AllToAll.apply(self, count, anchor, *_flat(tensors)), count)
 
     def run(self, tensors: list) -> list:
         def trade(ring_rank, group, mine):
@@ -52,7 +54,7 @@ class Swap(NamedTuple):
 
 class _AllToAll(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, swap: Swap, count: int, *tensors):
+    def forward(ctx, swap: Swap, count: int, anchor, *tensors):
         ctx.swap, ctx.count = swap, count
         return tuple(_flat(swap.run(_by_rank(tensors, count))))
 
@@ -60,7 +62,7 @@ class _AllToAll(torch.autograd.Function):
     def backward(ctx, *gradients):
         call = f"the backward pass of {ctx.swap.call}"
         back = ctx.swap._replace(to_heads=not ctx.swap.to_heads, call=call)
-        return None, None, *_flat(back.run(_by_rank(gradients, ctx.count)))
+        return None, None, None, *_flat(back.run(_by_rank(gradients, ctx.count)))
 
     jvp = transforms.refuse_forward_mode("plan.attention")
 

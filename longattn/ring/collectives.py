@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import torch
 
+from longattn import transforms
 from longattn.ring.communicator import Communicator
 from longattn.ring.pieces import Geometry
 
@@ -14,6 +15,7 @@ def take(x: torch.Tensor, geometry: Geometry, rank: int, dim: int) -> torch.Tens
     return torch.cat(_views(x, geometry, rank, dim), dim)
 
 
+@torch.compiler.disable
 def unshard(
     shards: list, geometry: Geometry, ranks: Communicator, dim: int, call: str
 ) -> torch.Tensor:
@@ -50,6 +52,8 @@ class _Unshard(torch.autograd.Function):
                 [gradient] = ctx.ranks.all_reduce([gradient])
         shards = [take(gradient, ctx.geometry, rank, ctx.dim) for rank in ctx.ranks.ranks]
         return None, None, None, None, *shards
+
+    jvp = transforms.refuse_forward_mode("plan.unshard")
 
 
 def _views(x, geometry: Geometry, rank: int, dim: int) -> list:

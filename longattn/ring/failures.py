@@ -8,6 +8,7 @@ fails says so in the group's store, and those that lost theirs without a word ar
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 
 import torch
@@ -17,25 +18,35 @@ from torch.distributed.distributed_c10d import _get_process_group_store
 from longattn.ring.group_backend import backend_of
 
 PATIENCE = 2.0  # seconds in which ranks that fail for the same reason say so
+TRANSPORT = re.compile(r"gloo|nccl|timed? ?out|connect|socket|peer|broken pipe", re.IGNORECASE)
 
 
 @contextlib.contextmanager
 def blamed(group, doing: str, names):
-    """Turns the backend's RuntimeError into one whose sentence names the ranks that do not answer.
+    """Turns a RuntimeError of the transport into one whose sentence names the ranks that do not
+    answer. Others, such as that of a dtype which the backend cannot add, are this rank's own.
 
     doing: what failed, as in "rank 0 could not <doing>".
     names: what the ranks of the group are called, in order."""
     try:
         yield
     except RuntimeError as error:
+        if not TRANSPORT.search(str(error)):
+            raise
         raise RuntimeError(_sentence(group, doing, names, error)) from error
 
 
 def _sentence(group, doing: str, names, error) -> str:
     me = dist.get_rank(group)
-    silent = _silent(group, me)
-    if silent is None:
-        blame = f"the {dist.get_backend(group)} backend does not tell which rank failed"
+    if backend_of(group, torch.device("cpu")) != "gloo":
+        return f"rank {names[me]} could not {doing}: {_untold(group)} ({error})"
+    lost = [r for r in range(dist.get_world_size(group)) if r != me and not _reachable(group, r)]
+    silent = _silent(group, me, lost)
+    if not lost:
+        blame = (
+            "all ranks can be reached, so that they wait for each other: every rank has to make "
+            "the same calls"
+        )
     elif silent:
         listed = " and ".join(f"rank {names[rank]}" for rank in silent)
         blame = f"no answer from {listed}, which stopped or did not get here in time"
@@ -47,11 +58,12 @@ def _sentence(group, doing: str, names, error) -> str:
     return f"rank {names[me]} could not {doing}: {blame} ({error})"
 
 
-def _silent(group, me: int):
-    """Ranks whose connections are broken and who have not said that they failed themselves."""
-    if backend_of(group, torch.device("cpu")) != "gloo":
-        return None
-    lost = [r for r in range(dist.get_world_size(group)) if r != me and not _reachable(group, r)]
+def _untold(group) -> str:
+    return f"the {dist.get_backend(group)} backend does not tell which rank failed"
+
+
+def _silent(group, me: int, lost: list) -> list:
+    """Of the ranks whose connections are broken, those who have not said that they failed."""
     try:
         store = _get_process_group_store(group)
         store.set(f"longattn/failed/{me}", "")

@@ -25,9 +25,7 @@ def attend(
     _check_heads(mesh, q[0], k[0])
     score_checks.check_sink_values(scores.sink_logits)
     heads = q[0].shape[2] // mesh.heads
-    if transforms.is_differentiated(*q, *k, *v, scores.bias, scores.sink_logits):
-        # Or a rank that needs gradients of other tensors than its peers would trade none with them.
-        q, k, v = ([_differentiated(x) for x in side] for side in (q, k, v))
+    differentiated = transforms.is_differentiated(*q, *k, *v, scores.bias, scores.sink_logits)
 
     def attend_in_ring(place, ring, qkv):
         own = slice(place * heads, (place + 1) * heads)
@@ -38,14 +36,12 @@ def attend(
         outs, lses = autograd.attend(ring_call, *map(list, zip(*qkv)), bias, sinks)
         return [(out, lse.transpose(1, 2)[..., None]) for out, lse in zip(outs, lses)]
 
-    by_heads = Swap(mesh, geometry, True, call.description).apply(list(zip(q, k, v)))
+    by_heads = Swap(mesh, geometry, True, call.description).apply(
+        list(zip(q, k, v)), differentiated
+    )
     results = mesh.along_rings(attend_in_ring, by_heads)
     outs, lses = zip(*Swap(mesh, geometry, False, call.description).apply(results))
     return outs, [lse[..., 0].transpose(1, 2).contiguous() for lse in lses]
-
-
-def _differentiated(x):
-    return x if x.requires_grad else x.detach().requires_grad_()
 
 
 def _check_heads(mesh: Mesh, q, k) -> None:

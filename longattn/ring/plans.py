@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
+import hashlib
+from functools import cached_property, partial
 from numbers import Integral
 from typing import Optional
 
@@ -39,8 +40,9 @@ def plan(seq_len: int, group=None, layout: str = "zigzag", *, cu_seqlens=None, c
             documents packed one after the other, which may lie across ranks. Each has positions,
             sinks and groups of its own and sees itself alone.
         check: the first call of each method compares the arguments of all ranks, which waits for
-            them once; ranks that disagree are named in an error on every rank. False: they are
-            taken to agree.
+            them once; ranks that disagree are named in an error on every rank. False, on every
+            rank: they are taken to agree, which spares a new plan for each step (packed documents)
+            a collective.
 
     Raises:
         TypeError, ValueError: with the value and what is accepted; without a process group too.
@@ -82,6 +84,17 @@ class Plan:
     def world_size(self) -> int:
         return self.geometry.world_size
 
+    @cached_property
+    def _summary(self) -> str:
+        """What ranks must have in common of a plan, in few words: they go into every call's."""
+        positions = f"{self.seq_len} positions over {self.world_size} ranks, {self.layout}"
+        if isinstance(self.communicator, Mesh):
+            positions += f", {self.communicator.heads} of them share heads"
+        if not self.geometry.borders:
+            return positions
+        digest = hashlib.blake2b(repr(self.geometry.borders).encode(), digest_size=4).hexdigest()
+        return f"{positions}, {len(self.geometry.borders) - 1} documents with borders #{digest}"
+
     @property
     def lengths(self) -> tuple:
         """The number of rows that each rank owns."""
@@ -121,8 +134,9 @@ class Plan:
     def unshard(self, x, dim: int = 1) -> torch.Tensor:
         """The whole sequence from the shards of all ranks, on every rank.
 
-        Differentiable: the gradient of a shard sums up what all ranks' copies of the whole receive.
-        A loss that every rank computes of the whole counts world_size times; divide it."""
+        Differentiable: the gradient of a shard sums up what all ranks' copies of the whole receive,
+        so that a loss must reach the whole on every rank. One that every rank computes of the whole
+        counts world_size times; divide it."""
         shards = self.communicator.split(x)
         call = self._agree_to_unshard(shards, dim)
         return collectives.unshard(shards, self.geometry, self.communicator, dim, call)
@@ -280,7 +294,7 @@ class Plan:
                 self._check_length("x", shard, dim, self.geometry.length(rank))
 
         calls = [
-            dict(x=Rows(shard, dim), plan=self.geometry, **going_backward(shard))
+            dict(x=Rows(shard, dim), plan=self._summary, **going_backward(shard))
             for shard in shards
         ]
         call = self.agreement.check("plan.unshard", calls, verify)
@@ -289,7 +303,7 @@ class Plan:
 
     @torch.compiler.disable
     def _agree(self, function: str, verify, q, k, v, **shared) -> str:
-        calls = [call_with(*one, plan=self.geometry, **shared) for one in zip(q, k, v)]
+        calls = [call_with(*one, plan=self._summary, **shared) for one in zip(q, k, v)]
         return self.agreement.check(function, calls, verify)
 
     def _positions(self, rank: int, device) -> torch.Tensor:

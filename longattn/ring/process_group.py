@@ -147,7 +147,7 @@ class ProcessGroup(Communicator):
 
     def _exchanging(self, peers) -> str:
         names = " and ".join(f"rank {self.names[peer]}" for peer in peers)
-        return f"exchange keys and values with {names}"
+        return f"exchange messages with {names}"
 
     def _blamed(self, doing: str):
         return blamed(self.group, doing, self.names)
