@@ -5,6 +5,7 @@ from longattn import reference, ring, rope, sinks
 from longattn.attention import attention
 from longattn.biases import Alibi, Kerple, RelativeBias, Sandwich
 from longattn.blockwise import blockwise_feedforward
+from longattn.blockwise_layer import BlockwiseLayer
 from longattn.logn import LogN
 from longattn.masks import Band, Causal, Full, Groups, Prefix, Window
 from longattn.partials import merge_partials
@@ -21,6 +22,7 @@ from longattn.version import __version__
 __all__ = [
     "Alibi",
     "Band",
+    "BlockwiseLayer",
     "Causal",
     "Full",
     "Groups",

@@ -3,49 +3,31 @@
 
 from __future__ import annotations
 
-from typing import Callable, Sequence, Union
+from typing import Sequence, Union
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from longattn.blockwise import blockwise_feedforward
+from longattn.blockwise_layer import Attend, BlockwiseLayer
 
 START = 256  # the token that opens every context; bytes are 0..255
 VOCABULARY = 257
 WIDTH, HEADS, LAYERS = 128, 4, 3
 
-# q, k, v [batch, length, heads, head_dim], not rotated -> out of the same shape
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 Attends = Union[Attend, Sequence[Attend]]  # one for all layers, or one for each
 
 
-class Block(nn.Module):
-    """chunk_size: None, or how many positions are in what is computed position by position: norms,
-    projections and the feed-forward. The backward pass then repeats it, and of a layer as long as
-    the sequence there are only x, q, k, v, the attention's out and the sum of x and that."""
-
-    def __init__(self, width: int, heads: int, chunk_size: int | None = None):
-        super().__init__()
-        self.heads, self.chunk_size = heads, chunk_size
-        self.attention_norm = nn.LayerNorm(width)
-        self.to_qkv = nn.Linear(width, 3 * width, bias=False)
-        self.to_out = nn.Linear(width, width, bias=False)
-        self.feedforward = nn.Sequential(
+def block(width: int, heads: int, chunk_size: int | None = None) -> BlockwiseLayer:
+    return BlockwiseLayer(
+        nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 3 * width, bias=False)),
+        nn.Linear(width, width, bias=False),
+        nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
-
-    def forward(self, x: torch.Tensor, attend: Attend) -> torch.Tensor:
-        batch, length, width = x.shape
-        qkv = self._pointwise(nn.Sequential(self.attention_norm, self.to_qkv), x)
-        q, k, v = qkv.view(batch, length, 3, self.heads, width // self.heads).unbind(dim=2)
-        x = x + self.to_out(attend(q, k, v).reshape(batch, length, width))
-        return x + self._pointwise(self.feedforward, x)
-
-    def _pointwise(self, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        if self.chunk_size is None:
-            return module(x)
-        return blockwise_feedforward(module, x, self.chunk_size)
+        ),
+        q_heads=heads,
+        chunk_size=chunk_size,
+    )
 
 
 class Decoder(nn.Module):
@@ -58,14 +40,14 @@ class Decoder(nn.Module):
     ):
         super().__init__()
         self.embedding = nn.Embedding(VOCABULARY, width)
-        self.blocks = nn.ModuleList(Block(width, heads, chunk_size) for _ in range(layers))
+        self.blocks = nn.ModuleList(block(width, heads, chunk_size) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 256, bias=False)  # it never has to predict START
         nn.init.normal_(self.embedding.weight, std=0.02)
 
     def __str__(self) -> str:
         size = sum(parameter.numel() for parameter in self.parameters())
-        heads = self.blocks[0].heads
+        heads = self.blocks[0].q_heads
         head_dim = self.embedding.embedding_dim // heads
         return f"{size:,} parameters, {len(self.blocks)} layers, {heads} heads of {head_dim}"
 
