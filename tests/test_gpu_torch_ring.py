@@ -150,6 +150,7 @@ def addresses(tensors) -> set:
 
 
 def test_work_runs_during_a_transfer_until_somebody_waits():
+    torch.full((NUMBERS,), 3.0, device=DEVICE).mul_(2)  # a first launch may wait for what runs
     wait, arriving, _ = start(SideStreams())
     meanwhile = torch.full((NUMBERS,), 3.0, device=DEVICE).mul_(2)
     before = arriving.clone()
