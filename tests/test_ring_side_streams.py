@@ -121,7 +121,7 @@ def test_a_failing_transfer_is_told_with_the_rank(connect, monkeypatch):
     built = connect(2)
 
     def fails(operations):
-        raise RuntimeError("the backend's own words")
+        raise RuntimeError("NCCL's own words")
 
     monkeypatch.setattr(built, "batch_isend_irecv", fails)
     with pytest.raises(
