@@ -35,7 +35,7 @@ class Swap(NamedTuple):
         Differentiable: the gradient goes the other way. differentiated: it will, even if no tensor
         of this rank wants one, since those of its peers come back through it."""
         count = len(tensors[0])
-        anchor = torch.zeros((), requires_grad=True) if differentiated else None
+        anchor = tensors[0][0].new_zeros((), requires_grad=True) if differentiated else None
         return _by_rank(_AllToAll.apply(self, count, anchor, *_flat(tensors)), count)
 
     def run(self, tensors: list) -> list:
