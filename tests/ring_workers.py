@@ -61,7 +61,15 @@ def work(rank: int, folder) -> None:
     dist.destroy_process_group()
 
 
-def on_shards(plan, case, tensors, d_out, d_lse, grain=1) -> list:
+def attend(plan, case, *qkv) -> tuple:
+    return plan.attention(*qkv, case.mask, return_lse=True)
+
+
+def dilate(plan, case, *qkv) -> tuple:
+    return longattn.dilated_attention(*qkv, [8, 16, 40], [1, 3, 4], plan=plan, return_lse=True)
+
+
+def on_shards(plan, case, tensors, d_out, d_lse, grain=1, function=attend) -> list:
     """out, lse and gradients of the shards that this process holds."""
     held = plan.communicator.split
     q, k, v = (
@@ -69,7 +77,7 @@ def on_shards(plan, case, tensors, d_out, d_lse, grain=1) -> list:
         for whole in tensors
     )
     join = plan.communicator.join
-    outs, lses = plan.attention(*map(join, (q, k, v)), case.mask, return_lse=True)
+    outs, lses = function(plan, case, *map(join, (q, k, v)))
     outs, lses = held(outs), held(lses)
     incoming = (*held(plan.shard(d_out)), *held(plan.shard(d_lse, dim=2)))
     gradients = torch.autograd.grad((*outs, *lses), (*q, *k, *v), incoming)

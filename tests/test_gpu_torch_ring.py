@@ -10,6 +10,7 @@ import gpu_support
 import group_workers
 import longattn
 import processes
+import ring_workers
 import test_ring_example
 import wire
 from gpu_support import DEVICE, captured
@@ -192,9 +193,12 @@ def test_memory_that_nobody_keeps_is_used_again_at_once():
     wait()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("world_size", (2, 4))
-def test_ranks_on_a_wire_that_takes_its_time(monkeypatch, world_size, layout):
+@pytest.mark.parametrize(
+    "layout, function",
+    [*((layout, ring_workers.attend) for layout in LAYOUTS), ("contiguous", ring_workers.dilate)],
+)
+def test_ranks_on_a_wire_that_takes_its_time(monkeypatch, layout, function, world_size):
     """ProcessGroup's own code: each rank has a stream, and what it computes with comes late."""
     for mask in (Full(), Window(40, sink_tokens=5)):
         built = wire.Wire(world_size, torch.cuda)
@@ -204,6 +208,7 @@ def test_ranks_on_a_wire_that_takes_its_time(monkeypatch, world_size, layout):
             RingCase(layout, mask, 131, head_dim=64, value_dim=40),
             *(torch.bfloat16, DEVICE, 8),
             late=lambda: torch.cuda._sleep(A_TENTH_OF_A_SECOND // 4),
+            function=function,
         )
         assert built.connections == 1
 

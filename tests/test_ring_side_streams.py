@@ -15,6 +15,7 @@ from longattn.ring import communicator, side_streams
 from longattn.ring.communicator import Message
 from longattn.ring.process_group import ProcessGroup
 from longattn.ring.side_streams import SideStreams
+from ring_workers import dilate
 from rings import LAYOUTS, RingCase
 
 CPU = torch.device("cpu")
@@ -37,6 +38,12 @@ def connect(monkeypatch):
 def test_equals_the_virtual_ring(connect, world_size, layout):
     for mask in (Full(), Causal(), Window(9, sink_tokens=3)):
         wire.check(connect(world_size), RingCase(layout, mask, 53), torch.float64)
+
+
+@pytest.mark.parametrize("world_size", (2, 3, 4))
+def test_dilated_attention_equals_that_of_the_virtual_ring(connect, world_size):
+    case = RingCase("contiguous", None, 53)
+    wire.check(connect(world_size), case, torch.float64, function=dilate)
 
 
 def no_wait(self, device, one, arrived):

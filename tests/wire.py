@@ -17,7 +17,7 @@ import comparison
 import inputs
 from longattn import ring
 from longattn.ring import failures, group_backend, process_group, side_streams
-from ring_workers import NAMES, on_shards
+from ring_workers import NAMES, attend, on_shards
 
 TIMEOUT = 20.0  # seconds that a rank waits for another
 CYCLES = 3_000_000  # of the GPU's clock, for each message: two milliseconds
@@ -201,7 +201,9 @@ def on_ranks(wire: Wire, function) -> list:
     return results
 
 
-def check(wire: Wire, case, dtype, device="cpu", grain=1, late=lambda: None) -> None:
+def check(
+    wire: Wire, case, dtype, device="cpu", grain=1, late=lambda: None, function=attend
+) -> None:
     """The ranks on the wire compute what the virtual ring computes, bit by bit.
 
     late: queues what takes long, before a rank's inputs are made."""
@@ -210,7 +212,7 @@ def check(wire: Wire, case, dtype, device="cpu", grain=1, late=lambda: None) -> 
 
     def results(ranks, whole) -> list:
         plan = ring.plan(case.seq_len, ranks, case.layout, check=False)
-        return on_shards(plan, case, whole, *gradients, grain)
+        return on_shards(plan, case, whole, *gradients, grain, function)
 
     def on_rank(rank):
         late()
