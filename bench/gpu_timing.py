@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import torch
 
@@ -13,9 +13,18 @@ DEVICE = "cuda"
 FLUSH_BYTES = 2**30  # larger than any L2, and long enough to queue the next call meanwhile
 
 
+class Times(NamedTuple):
+    """Milliseconds of a call."""
+
+    median: float
+    smallest: float
+    largest: float
+    host: float  # median, until the call had queued its work: where the GPU may wait for the host
+
+
 def milliseconds(calls: dict, most_rounds: int = 25, seconds: float = 1.2) -> dict:
-    """name -> (median, smallest, largest) of a call, after three calls of each to warm up; or the
-    exception of a call that fails, which the others survive.
+    """name -> Times of a call, after three calls of each to warm up; or the exception of a call
+    that fails, which the others survive.
 
     In every round each contender runs once, so that all meet the same clocks.
     """
@@ -42,10 +51,13 @@ def milliseconds(calls: dict, most_rounds: int = 25, seconds: float = 1.2) -> di
             if name not in errors:
                 found[name].append(attempt(name, lambda call: _once(call, flush)))
     return errors | {
-        name: (statistics.median(times), min(times), max(times))
-        for name, times in found.items()
-        if name not in errors
+        name: _summary(rounds) for name, rounds in found.items() if name not in errors
     }
+
+
+def _summary(rounds: list) -> Times:
+    times, hosts = zip(*rounds)
+    return Times(statistics.median(times), min(times), max(times), statistics.median(hosts))
 
 
 def _warm_up(call: Callable) -> None:
@@ -54,15 +66,18 @@ def _warm_up(call: Callable) -> None:
     torch.cuda.synchronize()
 
 
-def _once(call: Callable, flush: torch.Tensor) -> float:
+def _once(call: Callable, flush: torch.Tensor) -> tuple:
+    """-> milliseconds (between events around the call, until it returned)."""
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     flush.zero_()
     start.record()
+    called = time.perf_counter()
     result = call()
+    host = (time.perf_counter() - called) * 1e3
     stop.record()
     torch.cuda.synchronize()
     del result
-    return start.elapsed_time(stop)
+    return start.elapsed_time(stop), host
 
 
 def peak_mebibytes(call: Callable) -> float:

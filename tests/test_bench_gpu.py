@@ -32,7 +32,7 @@ def without_gpu(monkeypatch):
     """Calls are made, and take a millisecond each."""
     monkeypatch.setattr(gpu_timing, "DEVICE", "cpu")
     monkeypatch.setattr(gpu_timing, "FLUSH_BYTES", 1)
-    monkeypatch.setattr(gpu_timing, "_once", lambda call, flush: call() and 1.0)
+    monkeypatch.setattr(gpu_timing, "_once", lambda call, flush: call() and (1.0, 0.5))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(gpu, "peak_mebibytes", lambda call: call() and 7.0)
     monkeypatch.setattr(gpu, "milliseconds", lambda calls: gpu_timing.milliseconds(calls, 2))
@@ -52,6 +52,7 @@ def test_cases_run(case, without_gpu):
         assert "error" not in row, row["error"]
         speed = row["forward"].get("tflops", row["forward"].get("gb_s"))
         assert row["forward"]["ms"] == row["backward"]["ms"] == 1.0 and speed >= 0
+        assert row["forward"]["host_ms"] == 0.5
         assert gpu.text_of(row)
 
 
@@ -97,6 +98,16 @@ def test_a_ring_is_compared_with_the_whole_call(without_gpu):
     assert window.visible_pairs == 16 * visible_pairs(Window(1), 128)
 
 
+def test_a_call_that_waits_for_the_host_is_told():
+    case = gpu_cases.dense_case(64, 32, 2)
+    row = {"case": case.name, "length": 32, "head_dim": 64, "contender": "a", "peak_mib": 1.0}
+    for host, told in ((0.5, False), (2.5, True)):
+        times = gpu_timing.Times(2.0, 1.0, 3.0, host)
+        row["forward"] = gpu.figures(times, "forward", case)
+        assert row["forward"]["ms_range"] == [1.0, 3.0] and row["forward"]["host_ms"] == host
+        assert ("the host's time" in gpu.text_of(row)) == told
+
+
 def rows_of(cases, figure) -> list:
     parts = {part: {"ms": figure, "tflops": figure, "gb_s": figure} for part in gpu.PRODUCTS}
     return [
@@ -133,7 +144,7 @@ def fails(*tensors):
 def test_a_call_that_fails_costs_only_its_own_times(without_gpu):
     calls = {"good": lambda: [1], "bad": fails, "late": one_that_fails_after(4)}
     found = gpu_timing.milliseconds(calls, 6, 0.0)
-    assert found["good"] == (1.0, 1.0, 1.0)
+    assert found["good"] == (1.0, 1.0, 1.0, 0.5)
     assert str(found["bad"]) == "a sentence" and isinstance(found["late"], StopIteration)
 
 
