@@ -89,7 +89,7 @@ PLAN_CALLS = {  # what rank 1 does otherwise, and what every rank is told
     "mask": "mask is Causal() on ranks 0 and 2 but Full() on rank 1",
     "dtype": "q is [1, any, 2, 16] torch.float32 on ranks 0 and 2 but [1, any, 2, 16] torch.flo",
     "heads": "k is [1, any, 2, 16] torch.float32 on ranks 0 and 2 but [1, any, 1, 16] torch.flo",
-    "layout": "plan is '20 positions over 3 ranks, zigzag' on ranks 0 and 2 but '20 positions over 3 ",
+    "layout": "plan is '20 positions over 3 ranks, zigzag' on ranks 0 and 2 but '20 positions ",
     "softcap": "softcap is None on ranks 0 and 2 but 5.0 on rank 1",
     "requires_grad": "requires_grad is False on ranks 0 and 2 but True on rank 1",
     "no tensor": "v is [1, any, 2, 16] torch.float32 on ranks 0 and 2 but 7 on rank 1",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""examples/ring_training.py: the losses of one process, however sequences and parameters are split."""
+"""examples/ring_training.py: the losses of one process, however work is split."""
 
 import importlib.util
 import os

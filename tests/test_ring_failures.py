@@ -150,8 +150,8 @@ def test_a_later_call_that_differs_gives_no_numbers(tmp_path, name):
     told = processes.run(3, another_later_call, tmp_path, name)
     assert told[0] and told[1]
     assert re.match(
-        r"rank 0 sends what belongs to another call, or .* than call 2 of the plan, plan.attention\("
-        r"q=\[1, any, 1, 8\] "
+        r"rank 0 sends what belongs to another call, or .* than call 2 of the plan, "
+        r"plan.attention\(q=\[1, any, 1, 8\] "
         "torch.float32, .*: every rank has to make the same calls in the same order",
         told[1],
     )

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Are two processes that exchange messages in the same call?
 
-gloo takes a message that is shorter than its buffer for whole, and dies of a longer one. So messages
-carry a tag of their call, by which gloo keeps those of other calls apart; and that nobody waits for
-what never comes, a greeting under a common tag goes beside the first message to each rank, and tells
-which call it belongs to. (NCCL has no tags, and a host that reads a greeting would wait for it.)"""
+gloo takes a message that is shorter than its buffer for whole, and dies of a longer one. So
+messages carry a tag of their call, by which gloo keeps those of other calls apart; and that nobody
+waits for what never comes, a greeting under a common tag goes beside the first message to each
+rank, and tells which call it belongs to. (NCCL has no tags, and a host that reads a greeting would
+wait for it.)"""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ class ProcessMesh(Mesh):
         names = mesh.mesh_dim_names or NAMES
         if set(names) != set(NAMES):
             raise ValueError(
-                f'the dimensions of a 2-D DeviceMesh must be named "ring" and "heads", got {names}: '
-                'give the part that the sequence is split over, as in mesh["sequence"], or name '
-                "them so"
+                'the dimensions of a 2-D DeviceMesh must be named "ring" and "heads", got '
+                f'{names}: give the part that the sequence is split over, as in mesh["sequence"], '
+                "or name them so"
             )
         first, second = (names.index(name) for name in NAMES)
         if any((mesh.mesh.diff(dim=dim) <= 0).any() for dim in (0, 1)):
