@@ -205,7 +205,10 @@ def test_under_autocast():
     q, k, v = tensors(PROMPT, 1, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         out, lse = decode(2, "zigzag", q, k, v, Causal(), q_start=PROMPT - 1)
-    assert out.dtype == torch.bfloat16 and lse.dtype == torch.float32
+    narrow = (x.bfloat16() for x in (q, k, v))
+    expected = decode(2, "zigzag", *narrow, Causal(), q_start=PROMPT - 1)
+    assert out.dtype == torch.bfloat16 and torch.equal(out, expected[0])
+    assert lse.dtype == torch.float32 and torch.equal(lse, expected[1])
 
 
 INFINITE = torch.full((Q_HEADS,), torch.inf)

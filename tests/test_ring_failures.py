@@ -76,9 +76,13 @@ def late_rank(rank, names):
 
 def slow_rank(rank):
     [ranks] = own_groups(["slow"]).values()
+    plan = longattn.ring.plan(40, ranks, check=False)
+    q, k, v = torch.randn(3, 1, 40, 1, 8, generator=torch.Generator().manual_seed(0))
     if rank == LATE:
         time.sleep(1.0)
-    return try_to(lambda: attend(ranks))[0]
+    out = plan.attention(*(plan.shard(x) for x in (q, k, v)), longattn.Full())
+    expected = plan.shard(longattn.attention(q, k, v, longattn.Full()))
+    return (out - expected).abs().max().item()
 
 
 def rank_that_dies(rank, name, backend="gloo"):
@@ -119,7 +123,7 @@ def test_a_rank_that_is_late_is_named_by_all_others(tmp_path):
 
 
 def test_a_rank_that_is_slow_is_waited_for(tmp_path):
-    assert processes.run(3, slow_rank, tmp_path) == [None, None, None]
+    assert max(processes.run(3, slow_rank, tmp_path)) < 1e-6
 
 
 LATER_CALLS = {  # what one rank does otherwise in its second call
@@ -249,6 +253,41 @@ def kept_after_arrival(rank):
 
 def test_messages_are_let_go_when_they_have_arrived(tmp_path):
     assert processes.run(2, kept_after_arrival, tmp_path) == [([False, False], 1, True)] * 2
+
+
+def compiled_around_the_ring(rank):
+    plan = longattn.ring.plan(40)
+    whole = torch.randn(1, 40, 2, 8, generator=torch.Generator().manual_seed(0))
+
+    def step(q):
+        return plan.unshard(plan.attention(2 * q, q, q, longattn.Full()) + 1)
+
+    q = plan.shard(whole).requires_grad_()
+    compiled = torch.compile(step, backend="aot_eager")
+    found = [torch.autograd.grad(f(q).square().sum(), q)[0] for f in (step, compiled)]
+    return (found[0] - found[1]).abs().max().item()
+
+
+def test_compiled_functions_leave_out_what_communicates(tmp_path):
+    assert max(processes.run(2, compiled_around_the_ring, tmp_path)) < 1e-6
+
+
+def outside_of_a_group(rank):
+    group = dist.new_group([0])
+    try:
+        longattn.ring.plan(8, group)
+    except ValueError as error:
+        return str(error)
+
+
+def test_a_process_outside_of_the_group(tmp_path):
+    inside, outside = processes.run(2, outside_of_a_group, tmp_path)
+    assert inside is None and "does not belong to the group that new_group() made" in outside
+
+
+def test_a_ranks_own_error_blames_nobody():
+    with pytest.raises(RuntimeError, match="^Invalid scalar type$"), failures.blamed(None, "", ()):
+        raise RuntimeError("Invalid scalar type")
 
 
 def gathered_and_refused(rank):

@@ -178,8 +178,11 @@ def test_forward_mode_raises(group):
 def test_autocast_and_inference():
     plan = ring.plan(12, ring.VirtualRing(3))
     q, k, v = (shards(plan) for _ in range(3))
+    narrow = ([x.bfloat16() for x in side] for side in (q, k, v))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert {out.dtype for out in plan.attention(q, k, v, Causal())} == {torch.bfloat16}
+        outs = plan.attention(q, k, v, Causal())
+    for out, expected in zip(outs, plan.attention(*narrow, Causal()), strict=True):
+        assert out.dtype == torch.bfloat16 and torch.equal(out, expected)
     with torch.inference_mode():
         outs = plan.attention(q, k, v, Causal())
     assert torch.equal(torch.stack(outs), torch.stack(plan.attention(q, k, v, Causal())))

@@ -110,7 +110,11 @@ def choose(group) -> Communicator:
     """None (the default process group), a process group, a DeviceMesh or a Communicator."""
     if isinstance(group, Communicator):
         return group
-    # Here, since torch.distributed is not in every build of torch.
+    if not torch.distributed.is_available():
+        raise ValueError(
+            "this build of torch has no torch.distributed: pass "
+            "group=longattn.ring.VirtualRing(world_size) for a ring in one process"
+        )
     from longattn.ring import process_mesh
 
     return process_mesh.choose(group)

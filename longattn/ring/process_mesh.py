@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from torch.distributed import GroupMember
 from torch.distributed import ProcessGroup as ProcessGroupOfTorch
 from torch.distributed.device_mesh import DeviceMesh
 
@@ -47,6 +48,10 @@ class ProcessMesh(Mesh):
 def choose(group) -> Communicator:
     """None (the default process group), a process group, or a DeviceMesh of one or two
     dimensions."""
+    if group is GroupMember.NON_GROUP_MEMBER:
+        raise ValueError(
+            "this process does not belong to the group that new_group() made: only its ranks plan"
+        )
     if group is not None and not isinstance(group, (DeviceMesh, ProcessGroupOfTorch)):
         raise TypeError(
             "group must be None, a process group, a DeviceMesh, a VirtualRing or a VirtualMesh, "
