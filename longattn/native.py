@@ -100,6 +100,7 @@ class Engine(NamedTuple):
 
     module: Callable  # -> the native module that holds it
     executor: Callable  # of a tensor -> (threads, device, stream's handle); see api/calls.h
+    can_write: bool = False  # gradients in the dtype of q, k and v
 
     def _problem(self, q, k, v, layout: Layout, scores: Scores) -> list:
         return [
@@ -145,9 +146,9 @@ class Engine(NamedTuple):
         ]
         self.module().row_dot(pack)
 
-    def backward_sizes(self, q, k, v, layout, rules, scores) -> tuple:
+    def backward_sizes(self, q, k, v, layout, rules, scores, *, writes=False) -> tuple:
         """What `backward` wants: numbers of workspace, and shares of a bias gradient."""
-        pack = self._problem(q, k, v, layout, scores)
+        pack = [*self._problem(q, k, v, layout, scores), writes]
         return self.module().backward_sizes(pack, rules, scores.numbers())
 
     def backward(
@@ -166,8 +167,10 @@ class Engine(NamedTuple):
         dv,
         workspace,
         bias_gradient: Optional[BiasGradient] = None,
+        *,
+        writes: bool = False,
     ) -> None:
-        """Adds to dq, dk, dv and the bias gradient."""
+        """Adds to dq, dk, dv and the bias gradient; or writes dq, dk and dv, in q's dtype."""
         pack = [
             *self._problem(q, k, v, layout, scores),
             *_tensor(dout),
@@ -178,6 +181,8 @@ class Engine(NamedTuple):
             *_tensor(dv),
             *(bias_gradient.pack() if bias_gradient else (0, 0, 0, 0)),
             workspace.data_ptr(),
+            workspace.numel(),
+            writes,
         ]
         self.module().backward(pack, rules, scores.numbers())
 
@@ -236,7 +241,7 @@ def cuda_sentence(reason: str, place: str = "") -> str:
     return f"the CUDA engine cannot be used{place}: {reason}"
 
 
-cpu = Engine(module, lambda tensor: (torch.get_num_threads(), 0, 0))
+cpu = Engine(module, lambda tensor: (torch.get_num_threads(), 0, 0), can_write=True)
 cuda = Engine(cuda_module, _current_stream)
 
 

@@ -30,7 +30,8 @@ class Partial(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Accumulator dtype. dq and dk: one for each partial; the same q and k share theirs."""
+    """Accumulator dtype, or that of q, k and v where there is one partial. dq and dk: one for each
+    partial; the same q and k share theirs."""
 
     dq: list
     dk: list
@@ -115,8 +116,15 @@ def backward(
     q = partials[0].q
     dtype = accumulator_dtype(q.dtype)
     whole = whole_softmax(dout, dlse, out, lse, q.dtype, backend)
+    writes = engine.can_write and len(partials) == 1 and partials[0].layout.covers_all_rows()
+    writes = writes and partials[0].layout.batch > 0
+    of_input = (
+        allocation.empty
+        if writes
+        else lambda like, shape: allocation.zeros(like, shape, accumulator_dtype(like.dtype))
+    )
     gradients = {}
-    dv = allocation.zeros(v, v.shape, dtype)
+    dv = of_input(v, v.shape)
     bias_values = torch.zeros_like(scores.bias) if wants_bias else None
     delta = None if detach_weights else whole.delta(engine)
     for partial in partials:
@@ -128,14 +136,18 @@ def backward(
             branch_lse = torch.full_like(whole.lse, float("-inf"))
             engine.forward(*problem, branch_out, branch_lse, merge=True)
             delta = whole._replace(out=branch_out).delta(engine)
-        dq, dk = (_gradient_of(role, x, gradients, dtype) for role, x in (("q", q), ("k", k)))
+        for name, x in (("q", q), ("k", k)):
+            if (name, id(x)) not in gradients:  # one tensor may be both q and k
+                gradients[name, id(x)] = of_input(x, x.shape)
+        dq, dk = gradients["q", id(q)], gradients["k", id(k)]
         if layout.batch == 0:
             continue
         dv_of_keys = partial.of_keys(dv)
-        workspace_size, shares = engine.backward_sizes(*problem)
+        workspace_size, shares = engine.backward_sizes(*problem, writes=writes)
         workspace = allocation.empty(q, workspace_size, dtype)
         sums = empty_bias_gradient(q, layout, shares, dtype) if wants_bias else None
-        engine.backward(*problem, whole.dout, whole.lse, delta, dq, dk, dv_of_keys, workspace, sums)
+        incoming = (whole.dout, whole.lse, delta)
+        engine.backward(*problem, *incoming, dq, dk, dv_of_keys, workspace, sums, writes=writes)
         if wants_bias:
             bias_values += distance_sums.gradient_of_values(
                 sums.sums, sums.first_distance, scores.bias, scores.bias_form
@@ -159,13 +171,6 @@ def whole_softmax(dout, dlse, out, lse, dtype, backend: backends.Backend) -> Who
     if not (empty.device.type == "cpu" and not empty.any()):  # a GPU is not waited for
         dout = dout.masked_fill(empty.transpose(-1, -2).unsqueeze(-1), 0)
     return Whole(dout, dlse, out, lse, empty)
-
-
-def _gradient_of(role: str, tensor, gradients: dict, dtype) -> torch.Tensor:
-    key = (role, id(tensor))  # one tensor may be both q and k
-    if key not in gradients:
-        gradients[key] = allocation.zeros(tensor, tensor.shape, dtype)
-    return gradients[key]
 
 
 def empty_bias_gradient(q, layout: Layout, shares: int, dtype) -> BiasGradient:

@@ -19,6 +19,8 @@ CASES = [
     Case("threads, one head", Causal(), 700, q_heads=1),
     Case("threads, decode", Causal(), 1, 9000, q_heads=16, kv_heads=4, head_dim=64),
     Case("threads, packed", Causal(), q_lengths=(300, 1, 130), q_heads=4, kv_heads=1),
+    Case("threads, heads enough", Causal(), 200, q_heads=8),
+    Case("threads, packed heads", Window(70), q_lengths=(300, 0, 130), q_heads=8, kv_heads=4),
 ]
 DTYPES = [torch.float32, torch.bfloat16]
 

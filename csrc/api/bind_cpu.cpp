@@ -37,9 +37,9 @@ void row_dot(const Integers& pack) {
 
 std::pair<int64_t, int64_t> backward_sizes(const Integers& pack, const Integers& rules,
                                           const Scales& scales) {
-  api::Call<Problem> call;
-  api::read_problem(pack, rules, scales, call);
-  const BackwardSizes sizes = cpu::backward_sizes(call.problem);
+  api::Call<BackwardProblem> call;
+  api::read_backward_sizes(pack, rules, scales, call);
+  const BackwardSizes sizes = cpu::backward_sizes(call.problem, call.executor.threads);
   return {sizes.workspace, sizes.bias_shares};
 }
 

@@ -60,13 +60,16 @@ void read_backward(const Integers& values, const Integers& rules, const Scales& 
   call.problem.dv = pack.tensor();
   call.problem.bias_gradient = pack.bias_gradient();
   call.problem.workspace = pack.pointer<void>();
+  call.problem.workspace_size = pack.integer();
+  call.problem.writes = pack.integer() != 0;
   pack.expect_end();
 }
 
-void read_problem(const Integers& values, const Integers& rules, const Scales& scales,
-                  Call<Problem>& call) {
+void read_backward_sizes(const Integers& values, const Integers& rules, const Scales& scales,
+                         Call<BackwardProblem>& call) {
   ArgumentPack pack(values);
   read_common(pack, rules, scales, call);
+  call.problem.writes = pack.integer() != 0;
   pack.expect_end();
 }
 

@@ -46,8 +46,8 @@ void read_backward(const Integers& pack, const Integers& rules, const Scales& sc
                    Call<BackwardProblem>& call);
 RowDotCall read_row_dot(const Integers& pack);
 
-// The part of a pack that forward and backward share, and nothing more.
-void read_problem(const Integers& pack, const Integers& rules, const Scales& scales,
-                  Call<Problem>& call);
+// The part of a pack that forward and backward share, and `writes`.
+void read_backward_sizes(const Integers& pack, const Integers& rules, const Scales& scales,
+                         Call<BackwardProblem>& call);
 
 }  // namespace longattn::api

@@ -25,15 +25,15 @@ class Backward {
   using WeightElement = typename Precision::WeightElement;
   using Matmul = typename Precision::Matmul;
 
-  // Adds to dq, dk and dv. Returns the number of tiles visited.
+  // Adds to dk and dv, and to dq or writes it. Returns the number of tiles visited.
   static int64_t run(const BackwardProblem& problem, const KeyGradients& gradients,
                      const Sequence& sequence, int32_t head, int32_t first_row, void* scratch) {
     const QueryTile tile = query_tile(problem, sequence, head, first_row);
-    if (tile_count(tile.tiles) == 0) return 0;
+    if (tile_count(tile.tiles) == 0 && !problem.writes) return 0;
     [[maybe_unused]] const typename Matmul::Session session;
     Backward backward(problem, gradients, tile, Arena(scratch));
     for_each_key_range(tile, [&](const KeyRange& keys) { backward.visit(keys); });
-    backward.add_dq();
+    backward.store_dq();
     return tile_count(tile.tiles);
   }
 
@@ -182,13 +182,22 @@ class Backward {
     }
   }
 
-  void add_dq() {
-    const auto target = query_rows<Real>(problem_.dq, tile_, problem_.head_dim);
+  void store_dq() {
+    const Sequence& sequence = tile_.sequence;
     for_each_row<Lanes>(dq_, tile_.count, problem_.head_dim, p_, [&](int row, const Real* numbers) {
-      Real* dq = const_cast<Real*>(target.data) + row * target.stride;
-      for_each_vector<Lanes>(problem_.head_dim, [&](int d, const auto& load, const auto& store) {
-        store(dq + d, Lanes::add(load(dq + d), Lanes::load(numbers + d)));
-      });
+      const int64_t stored_row = sequence.q_row + (tile_.first_row + row) * sequence.row_step;
+      if (problem_.writes) {
+        write_row<Lanes, Element>(numbers, problem_.head_dim, problem_.dq, sequence.batch,
+                                  stored_row, tile_.head);
+      } else {
+        add_row(numbers, row_pointer<Real>(problem_.dq, sequence.batch, stored_row, tile_.head));
+      }
+    });
+  }
+
+  void add_row(const Real* numbers, Real* dq) {
+    for_each_vector<Lanes>(problem_.head_dim, [&](int d, const auto& load, const auto& store) {
+      store(dq + d, Lanes::add(load(dq + d), Lanes::load(numbers + d)));
     });
   }
 

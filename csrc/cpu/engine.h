@@ -9,10 +9,10 @@ namespace longattn::cpu {
 void forward(const ForwardProblem& problem, ElementType type, int threads);
 void row_dot(const RowDotProblem& problem, ElementType type, int threads);
 
-// Adds to dq, dk and dv; the same bits for any number of threads. The
-// workspace and the bias gradient are as large as backward_sizes says.
+// The same bits for any number of threads. The workspace and the bias gradient are as large as
+// backward_sizes says of the problem, of which it reads `writes` beside what all problems have.
 void backward(const BackwardProblem& problem, ElementType type, int threads);
-BackwardSizes backward_sizes(const Problem& problem);
+BackwardSizes backward_sizes(const BackwardProblem& problem, int threads);
 
 // Tiles visited by forward and backward since the last call.
 int64_t take_visited_tiles();

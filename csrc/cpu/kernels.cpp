@@ -21,6 +21,7 @@ const Kernels* kernels_of() {
   using Lanes = typename Precision::RowLanes;
   using Element = typename Precision::Element;
   static constexpr Kernels kernels{&Forward<Precision>::run, &Backward<Precision>::run,
+                                   &write_row<typename Precision::Lanes, Element>,
                                    &row_dot<typename Precision::Lanes, Element>,
                                    &Rotary<Lanes, Element>::forward,
                                    &Rotary<Lanes, Element>::backward};

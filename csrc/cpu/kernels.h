@@ -19,6 +19,10 @@ using ForwardKernel = int64_t (*)(const ForwardProblem&, const Sequence&, int32_
 using BackwardKernel = int64_t (*)(const BackwardProblem&, const KeyGradients&, const Sequence&,
                                    int32_t head, int32_t first_row, void* scratch);
 
+// One row of a tensor of elements, from `dim` accumulators.
+using WriteRowKernel = void (*)(const void* numbers, int32_t dim, const TensorView&, int64_t batch,
+                                int64_t row, int32_t head);
+
 // Rows [begin, end) of one head.
 using RowDotKernel = void (*)(const RowDotProblem&, int64_t batch, int32_t head, int64_t begin,
                               int64_t end);
@@ -32,6 +36,7 @@ inline constexpr int64_t kMaxRotaryRows = 64;
 struct Kernels {
   ForwardKernel forward;
   BackwardKernel backward;
+  WriteRowKernel write_row;
   RowDotKernel row_dot;
   RotaryKernel rotate;
   RotaryKernel rotate_backward;

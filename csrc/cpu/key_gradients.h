@@ -23,6 +23,10 @@ struct SeenKeys {
 
   int64_t size() const { return sinks.size() + band.size(); }
 
+  bool holds(int64_t row) const {
+    return (row >= sinks.begin && row < sinks.end) || (row >= band.begin && row < band.end);
+  }
+
   // Of a row among all of them.
   int64_t place(int64_t row) const {
     return row < band.begin ? row - sinks.begin : row - band.begin + sinks.size();

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "cpu/tile_sizes.h"
-#include "semantics/portable.h"
+#include "semantics/problem.h"
 
 namespace longattn::inline LONGATTN_ISA {
 
@@ -44,6 +44,17 @@ void for_each_vector(int dim, Visit visit) {
   using Vector = typename Lanes::Vector;
   visit(d, [rest](const auto* data) { return Lanes::load_first(data, rest); },
         [rest](auto* data, Vector value) { Lanes::store_first(data, value, rest); });
+}
+
+// One row of a tensor, rounded to its elements.
+template <class Lanes, class Element>
+void write_row(const void* numbers, int32_t dim, const TensorView& view, int64_t batch,
+               int64_t row, int32_t head) {
+  const auto* const from = static_cast<const typename Lanes::Scalar*>(numbers);
+  Element* const to = row_pointer<Element>(view, batch, row, head);
+  for_each_vector<Lanes>(dim, [&](int d, const auto& load, const auto& store) {
+    store(to + d, load(from + d));
+  });
 }
 
 }  // namespace longattn::inline LONGATTN_ISA

@@ -100,12 +100,15 @@ void cut(const Group& group, int64_t slices, std::vector<QuerySlice>& found) {
   }
 }
 
-void place(std::vector<QuerySlice>& slices, int64_t per_head) {
+void send_one_home(std::vector<QuerySlice>& slices, int64_t per_head) {
   for (auto first = slices.begin(); first != slices.end(); first += per_head) {
     std::max_element(first, first + per_head, [](const QuerySlice& a, const QuerySlice& b) {
       return a.keys.size() < b.keys.size();
     })->at_home = true;
   }
+}
+
+void place(std::vector<QuerySlice>& slices) {
   int64_t rows = 0;
   for (QuerySlice& slice : slices) {
     slice.place = rows;
@@ -126,7 +129,7 @@ int64_t slices_of(const Problem& problem) {
   return std::clamp<int64_t>(slices, 1, std::max<int64_t>(tiles / kTilesOfSlice, 1));
 }
 
-std::vector<QuerySlice> query_slices(const Problem& problem) {
+std::vector<QuerySlice> query_slices(const BackwardProblem& problem) {
   const int64_t slices = slices_of(problem);
   std::vector<QuerySlice> found;
   for (int64_t sequence = 0; sequence < sequences_of(problem.layout); ++sequence) {
@@ -134,7 +137,8 @@ std::vector<QuerySlice> query_slices(const Problem& problem) {
       cut({problem, sequence, kv_head}, slices, found);
     }
   }
-  place(found, slices);
+  if (!problem.writes) send_one_home(found, slices);
+  place(found);
   return found;
 }
 

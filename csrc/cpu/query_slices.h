@@ -16,7 +16,7 @@ struct QuerySlice {
   int32_t begin;  // rows of the sequence
   int32_t end;
   SeenKeys keys;
-  bool at_home;   // adds to dk and dv; all others of its kv head have memory of their own
+  bool at_home;   // works on dk and dv; all others of its kv head have memory of their own
   int64_t place;  // rows of such memory before this slice's
 
   int64_t own_rows() const { return at_home ? 0 : keys.size(); }
@@ -27,7 +27,7 @@ struct QuerySlice {
 int64_t slices_of(const Problem& problem);
 
 // All slices of the problem, those of a sequence's kv head one after the other. At home is the one
-// that sees most keys.
-std::vector<QuerySlice> query_slices(const Problem& problem);
+// that sees most keys; none if dk and dv are written.
+std::vector<QuerySlice> query_slices(const BackwardProblem& problem);
 
 }  // namespace longattn::cpu

@@ -97,12 +97,14 @@ struct BackwardProblem : Problem {
   TensorView dout;  // like out
   RowView lse;      // of the whole softmax, of which this problem may be a part
   RowView delta;    // rowsum(dout * out) - dlse
-  // Gradients are added to; accumulator dtype.
+  // Added to, in the accumulator's dtype; or, if `writes`, written in that of q, k and v.
   TensorView dq;
   TensorView dk;
   TensorView dv;
   BiasGradient bias_gradient;
   void* workspace;  // as large as the engine asked for; not initialised
+  int64_t workspace_size;
+  bool writes;  // then sequences cover all rows; the CPU engine only
 };
 
 struct RowDotProblem {

@@ -33,8 +33,8 @@ void backward(const Integers& pack, const Integers& rules, const Scales& scales)
 
 std::pair<int64_t, int64_t> backward_sizes(const Integers& pack, const Integers& rules,
                                           const Scales& scales) {
-  api::Call<Problem> call;
-  api::read_problem(pack, rules, scales, call);
+  api::Call<BackwardProblem> call;
+  api::read_backward_sizes(pack, rules, scales, call);
   const BackwardSizes sizes = cuda::backward_sizes(call.problem, call.bands);
   return {sizes.workspace, sizes.bias_shares};
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <algorithm>
+#include <stdexcept>
 
 #include <launch/launch.h>
 
@@ -154,6 +155,7 @@ BackwardSizes backward_sizes(const Problem& problem, const BandTable& bands) {
 
 void backward(const BackwardProblem& problem, const BandTable& bands, ElementType type,
               void* stream) {
+  if (problem.writes) throw std::invalid_argument("the CUDA engine adds to gradients");
   auto* const workspace = static_cast<float*>(problem.workspace);
   const SlicePlan plan = plan_slices(problem, bands, workspace);
   LongestSequence* longest = nullptr;
