@@ -92,7 +92,7 @@ def train(settings, device):
     plan = longattn.ring.plan(settings.length, mesh["sequence"], settings.layout)
     model = distributed(new_model(settings, device), settings.fsdp)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
-    attend = ring_attend(plan, device)
+    attend = ring_attend(plan)
     compares = settings.compare and dist.get_rank() == 0
     alone = training_alone(settings, device) if compares else None
     for batch in batches(settings):
@@ -138,11 +138,9 @@ def distributed(model: Decoder, fsdp: bool) -> nn.Module:
     return fully_shard(model)
 
 
-def ring_attend(plan, device):
-    positions = plan.positions(device)
-
+def ring_attend(plan):
     def attend(q, k, v):
-        q, k = longattn.apply_rotary(q, k, rope(q.shape[3]), positions)
+        q, k = plan.apply_rotary(q, k, rope(q.shape[3]))
         return plan.attention(q, k, v, longattn.Causal())
 
     return attend

@@ -69,7 +69,8 @@ def check_is_tensor(name: str, value) -> None:
     if value.is_nested:
         raise TypeError(
             f"{name} must not be a nested tensor: pack its sequences, [total, heads, dim], and "
-            "give cu_seqlens_q and cu_seqlens_k"
+            "give cu_seqlens_q and cu_seqlens_k (over several ranks, "
+            "longattn.ring.plan(seq_len, cu_seqlens=...) and [1, total, heads, dim])"
         )
 
 

@@ -40,14 +40,28 @@ SAID_OTHERWISE = {
     "or RelativeBias.from_t5(buckets)",
     "score_mod": "scores are changed by bias, softcap and sink_logits; a bias is longattn.Alibi, "
     "Kerple, Sandwich or RelativeBias",
+    "plan": "call plan.attention(q, k, v, mask) for attention over the ranks of a plan",
+    "group": "make a plan of it: longattn.ring.plan(seq_len, group).attention(q, k, v, mask)",
     "key_padding_mask": "padding is left out by packing the sequences: give cu_seqlens_q and "
     "cu_seqlens_k",
+}
+DOCUMENTS = "documents belong to the plan: longattn.ring.plan(seq_len, group, cu_seqlens=...)"
+SAID_BY_THE_PLAN = {
+    "cu_seqlens": DOCUMENTS,
+    "cu_seqlens_q": DOCUMENTS,
+    "cu_seqlens_k": DOCUMENTS,
+    "q_start": "positions belong to the plan; leave it out",
+    "k_start": "positions belong to the plan; leave it out",
+    "attention_mask": "tensors are not taken as masks; padding is left out by packing documents: "
+    "longattn.ring.plan(seq_len, group, cu_seqlens=...)",
 }
 
 
 def advice(function: str, keyword: str):
     """What to say instead in a call of `function`, or None for a keyword that nobody has."""
-    if function == "attention":
+    if function in ("attention", "plan.attention", "plan.decode"):  # which take a mask
+        if function != "attention" and keyword in SAID_BY_THE_PLAN:
+            return SAID_BY_THE_PLAN[keyword]
         return SAID_BY_THE_MASK.get(keyword) or SAID_OTHERWISE.get(keyword)
     if keyword == "mask" or keyword in SAID_BY_THE_MASK:
         return (

@@ -57,6 +57,14 @@ def run_backward(backward_op, *arguments):
         return backward_op(*arguments)
 
 
+def refuse_transforms(what: str) -> None:
+    """For what has no rules for torch.func: tensors of its transforms have no memory to read."""
+    if _transformed():
+        raise NotImplementedError(
+            f"{what} cannot be transformed by torch.func (grad, vmap, jacrev): use autograd"
+        )
+
+
 def refuse_forward_mode(what: str):
     """The jvp of a Function of `what` that has none."""
 

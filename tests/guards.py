@@ -120,6 +120,8 @@ class GuardedEngine(native.Engine):
         dv,
         workspace,
         bias_gradient=None,
+        *,
+        writes=False,
     ) -> None:
         read = _guarded(q=q, k=k, v=v, bias=scores.bias, dout=dout, lse=lse, delta=delta)
         q, k, v, bias, *rows = _insides(read)
@@ -131,6 +133,7 @@ class GuardedEngine(native.Engine):
             *(q, k, v, layout, rules, scores._replace(bias=bias)),
             *(*rows, *gradients, *_insides(scratch)),
             bias_gradient and bias_gradient._replace(sums=sums),
+            writes=writes,
         )
         _take_back(read, written + scratch)
 

@@ -62,6 +62,8 @@ INSTEAD = {  # a regular expression for what `attention` says
     "rope": r"come rotated here: longattn\.apply_rotary",
     "distance_ceiling": "lm_infinite_attention takes it, with a rope",
     "key_padding_mask": "cu_seqlens",
+    "plan": r"call plan\.attention",
+    "group": r"longattn\.ring\.plan\(seq_len, group\)",
 }
 
 
@@ -106,3 +108,21 @@ def test_every_translation_is_tested_and_none_is_of_an_own_keyword():
     translated = {*foreign.SAID_BY_THE_MASK, *foreign.SAID_OTHERWISE}
     assert translated | {"mask"} == set(INSTEAD)
     assert not translated & own_keywords("attention")
+
+
+def calls_of_a_plan():
+    plan = longattn.ring.plan(4, longattn.ring.VirtualRing(1))
+    x = [torch.zeros(1, 4, 1, 8)]
+    yield "plan.attention", lambda **foreign: plan.attention(x, x, x, **foreign)
+    yield "plan.decode", lambda **foreign: plan.decode(x[0], x, x, q_start=3, **foreign)
+
+
+@pytest.mark.parametrize("keyword", [*foreign.SAID_BY_THE_MASK, *foreign.SAID_BY_THE_PLAN])
+def test_a_plan_says_what_it_has_instead(keyword):
+    for function, call in calls_of_a_plan():
+        if function == "plan.decode" and keyword == "q_start":
+            continue  # its own
+        with pytest.raises(TypeError) as error:
+            call(**{keyword: 1})
+        told = foreign.SAID_BY_THE_PLAN.get(keyword) or foreign.SAID_BY_THE_MASK[keyword]
+        assert str(error.value).endswith(f"got an unexpected keyword argument {keyword!r}: {told}")

@@ -201,6 +201,22 @@ def test_a_prompt_and_then_tokens_on_processes(tmp_path, layout):
         assert_close(out, [eager], exact, "out")
 
 
+@pytest.mark.parametrize("rows", ((1, 1), (2, 2), (0, 3)), ids=str)
+def test_rows_that_two_ranks_claim_are_refused(rows):
+    q, k, v = tensors(PROMPT, 1)
+    plan = longattn.ring.plan(PROMPT, VirtualRing(2))
+    keys, values = (
+        [torch.cat([own, x[:, :more]], 1) for own, more in zip(plan.shard(x), rows)] for x in (k, v)
+    )
+    appended = [range(PROMPT, PROMPT + more) for more in rows]
+    last = max(rows)
+    if rows[0] == 0:  # one rank keeps them all
+        plan.decode(q, keys, values, Causal(), q_start=PROMPT + last - 1, appended=appended)
+        return
+    with pytest.raises(ValueError, match="ranks appended .* each position belongs to one rank"):
+        plan.decode(q, keys, values, Causal(), q_start=PROMPT + last - 1, appended=appended)
+
+
 def test_under_autocast():
     q, k, v = tensors(PROMPT, 1, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):

@@ -272,6 +272,21 @@ def test_compiled_functions_leave_out_what_communicates(tmp_path):
     assert max(processes.run(2, compiled_around_the_ring, tmp_path)) < 1e-6
 
 
+def plan_of_a_destroyed_group(rank):
+    group = dist.new_group([0, 1])
+    plan = longattn.ring.plan(8, group)
+    attend_on(plan, rank)
+    dist.destroy_process_group(group)
+    return wrong_call(attend_on, plan, rank)
+
+
+def test_a_plan_of_a_group_that_is_no_more(tmp_path):
+    for told in processes.run(2, plan_of_a_destroyed_group, tmp_path):
+        assert told == (
+            "the process group of this plan is no more (destroy_process_group): make a new plan"
+        )
+
+
 def outside_of_a_group(rank):
     group = dist.new_group([0])
     try:

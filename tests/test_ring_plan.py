@@ -125,9 +125,27 @@ def test_a_plan_does_not_change():
     with pytest.raises(dataclasses.FrozenInstanceError):
         plan.geometry = None
     assert (plan.seq_len, plan.layout, plan.world_size, plan.lengths) == (8, "zigzag", 2, (4, 4))
+    assert repr(plan) == "<plan of 8 positions over 2 ranks, zigzag>"
 
 
 INFINITE = torch.full((2,), float("inf"))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_wrong_calls_of_other_kinds():
+    plan = ring.plan(8, ring.VirtualRing(2))
+    q, k, v = (shards(plan) for _ in range(3))
+    arrays = [x.numpy() for x in q]
+    nested = [torch.nested.nested_tensor([x[0]]) for x in q]
+    for call, sentence in (
+        (lambda: plan.attention(arrays, k, v, Causal()), "q is ndarray on .* but|q must be a torch"),
+        (lambda: plan.attention(nested, k, v, Causal()), r"ring.plan\(seq_len, cu_seqlens="),
+        (lambda: plan.attention(q, k, v, causal=True), "the mask says it: longattn.Causal"),
+        (lambda: plan.attention(q, k, v, cu_seqlens_q=q[0]), "documents belong to the plan"),
+        (lambda: longattn.attention(q[0], k[0], v[0], Causal(), plan=plan), "call plan.attention"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=sentence):
+            call()
 
 
 def test_wrong_calls():
@@ -173,6 +191,53 @@ def test_forward_mode_raises(group):
             plan.attention(duals, k, v, Causal())
         with pytest.raises(NotImplementedError, match="plan.unshard has no forward-mode"):
             plan.unshard(duals)
+
+
+def test_transforms_of_torch_func_are_refused():
+    plan = ring.plan(8, ring.VirtualRing(2))
+    q, k, v = (shards(plan) for _ in range(3))
+    for call, name in (
+        (lambda x: plan.attention([x, q[1]], k, v, Causal())[0].sum(), "plan.attention"),
+        (lambda x: plan.unshard([x, q[1]]).sum(), "plan.unshard"),
+    ):
+        with pytest.raises(NotImplementedError, match=f"{name} cannot be transformed by torch.fu"):
+            torch.func.grad(call)(q[0])
+
+
+@pytest.mark.parametrize("layout", ("contiguous", "zigzag", "striped"))
+@pytest.mark.parametrize("group", (ring.VirtualRing(3), ring.VirtualMesh(2, 2)), ids=type)
+def test_shards_rotate_as_the_whole(group, layout):
+    """By the whole's length too, and xPos from one centre."""
+    plan = ring.plan(61, group, layout)
+    q, k, v = torch.randn(3, 1, 61, 4, 16, dtype=torch.float64)
+    ropes = {
+        "plain": longattn.RotaryEmbedding(16),
+        "dynamic NTK": longattn.RotaryEmbedding(
+            16, scaling=dict(rope_type="dynamic", factor=4.0), max_position_embeddings=16
+        ),
+        "xPos": longattn.RotaryEmbedding(16, xpos_scale_base=32),
+    }
+    for rope in ropes.values():
+        sharded = plan.apply_rotary(plan.shard(q), plan.shard(k), rope)
+        for ours, whole in zip(sharded, longattn.apply_rotary(q, k, rope), strict=True):
+            torch.testing.assert_close(plan.unshard(ours), whole)
+    with pytest.raises(TypeError, match="takes no positions: the plan has its own"):
+        plan.apply_rotary(plan.shard(q), plan.shard(k), ropes["plain"], positions=None)
+    with pytest.raises(ValueError, match=r"q must have the .* rows of rank 0, \[batch, rows, heads"):
+        plan.apply_rotary([q] * plan.world_size, plan.shard(k), ropes["plain"])
+    packed = ring.plan(61, group, layout, cu_seqlens=[0, 20, 61])
+    both = packed.apply_rotary(packed.shard(q), packed.shard(k), ropes["plain"])
+    separate = [
+        torch.cat(parts, 1)
+        for parts in zip(*(
+            longattn.apply_rotary(q[:, own], k[:, own], ropes["plain"])
+            for own in (slice(0, 20), slice(20, 61))
+        ))
+    ]  # fmt: skip
+    for ours, whole in zip(both, separate, strict=True):
+        torch.testing.assert_close(packed.unshard(ours), whole)
+    with pytest.raises(NotImplementedError, match="packed documents by a rope that depends on"):
+        packed.apply_rotary(packed.shard(q), packed.shard(k), ropes["dynamic NTK"])
 
 
 def test_autocast_and_inference():

@@ -14,6 +14,9 @@ from longattn import transforms
 from longattn.ring.communicator import Communicator
 
 
+SHOWN = (bool, Integral, float, str, bytes, tuple, list, type(None), torch.dtype, torch.device)
+
+
 class Agreement:
     """One for each plan. Ranks agree about when to ask because they count calls alike: the first
     one of each function is compared, none if `enabled` is False; all of them where that is free,
@@ -113,6 +116,8 @@ def _what_raises(verify):
 
 def describe(value) -> str:
     """What must be the same, in words that are the same wherever the value is."""
+    if isinstance(value, Rows) and getattr(value.tensor, "is_nested", False):
+        return "a nested tensor"  # whose lengths cannot be asked for
     if isinstance(value, Rows):
         if not isinstance(value.tensor, torch.Tensor) or not (
             -value.tensor.dim() <= value.dim < value.tensor.dim()
@@ -128,7 +133,9 @@ def describe(value) -> str:
         return f"{type(value).__name__}({', '.join(f'{n}={describe(v)}' for n, v in fields)})"
     if isinstance(value, Real) and not isinstance(value, Integral):
         value = float(value)  # NumPy's numbers have another repr
-    return repr(value)
+    if isinstance(value, SHOWN):
+        return repr(value)
+    return type(value).__name__  # of what is no argument at all, and may be long
 
 
 def _difference(name: str, values: list):

@@ -15,7 +15,6 @@ from longattn.ring.pieces import Geometry
 from longattn.ring.route import route
 
 
-@torch.compiler.disable
 def attention(
     geometry: Geometry,
     communicator: Communicator,

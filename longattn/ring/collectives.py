@@ -15,7 +15,6 @@ def take(x: torch.Tensor, geometry: Geometry, rank: int, dim: int) -> torch.Tens
     return torch.cat(_views(x, geometry, rank, dim), dim)
 
 
-@torch.compiler.disable
 def unshard(
     shards: list, geometry: Geometry, ranks: Communicator, dim: int, call: str
 ) -> torch.Tensor:

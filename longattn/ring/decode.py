@@ -24,7 +24,6 @@ from longattn.ring.route import Meeting
 from longattn.ring.row_rules import obstacle, offset_between, row_rule, seen_rows
 
 
-@torch.compiler.disable
 def decode(
     geometry: Geometry,
     communicator: Communicator,
@@ -72,6 +71,7 @@ def decode(
         me = Rank(rank, (), communicator, backend, *tensors, scores, None)
         partials.append(_partial(me, list(_meetings(q_start, q.shape[1], pieces, rules))))
     with communicator.in_call(description, q.device):
+        _check_claims(geometry.seq_len, communicator, appended, q.device)
         out, lse = _merged(communicator, partials)
     if sink_logits is not None:
         out, lse = sinks.with_sinks(out, lse, sink_logits)
@@ -91,8 +91,30 @@ def check_own_part(
         _pieces(geometry, rank, ranges, keys.shape[1])
 
 
+def _check_claims(seq_len: int, communicator: Communicator, appended: list, device) -> None:
+    """Rows that several ranks appended count several times. On the CPU, where it costs a collective
+    of 16 bytes; elsewhere the host would wait for the device."""
+    if device.type != "cpu":
+        return
+    mine = []
+    for ranges in appended:
+        ranges = [ranges] if isinstance(ranges, range) else ranges
+        last = max((r[-1] for r in ranges if len(r)), default=seq_len - 1)
+        mine.append(torch.tensor([sum(map(len, ranges)), last]))
+    counts, lasts = zip(*(claim.tolist() for claim in communicator.all_gather(mine)))
+    if sum(counts) > max(lasts) + 1 - seq_len:
+        raise ValueError(
+            f"ranks appended {list(counts)} rows, though there are {max(lasts) + 1 - seq_len} "
+            f"positions from {seq_len} to {max(lasts)}: each position belongs to one rank"
+        )
+
+
 def _pieces(geometry: Geometry, rank: int, appended, rows: int) -> list:
     """Those of the plan, then those that came later."""
+    if not isinstance(appended, (range, list, tuple)):
+        raise TypeError(
+            f"appended must be a range of positions or a list of them, got {appended!r}"
+        )
     appended = [appended] if isinstance(appended, range) else list(appended)
     pieces = list(pieces_of(geometry, rank))
     for positions in appended:

@@ -55,7 +55,7 @@ def _sentence(group, doing: str, names, error) -> str:
             "all others say that they failed too, so that they waited for this rank, which came "
             "late, or for each other: every rank has to make the same calls"
         )
-    return f"rank {names[me]} could not {doing}: {blame} ({error})"
+    return f"rank {names[me]} could not {doing}: {blame}; this group is of no more use ({error})"
 
 
 def _untold(group) -> str:

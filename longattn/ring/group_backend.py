@@ -20,6 +20,17 @@ def backend_of(group, device: torch.device) -> Optional[str]:
         return None
 
 
+def check_lives(group) -> None:
+    """Raises:
+    ValueError: the group was destroyed since the plan was made."""
+    try:
+        dist.get_rank(group)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            "the process group of this plan is no more (destroy_process_group): make a new plan"
+        ) from error
+
+
 def check_carries(group, device: torch.device) -> None:
     """Raises:
     ValueError: what ranks send each other on this device does not go through this group."""

@@ -11,13 +11,13 @@ from typing import Optional
 
 import torch
 
-from longattn import checks
+from longattn import checks, transforms
 from longattn.masks import Mask, check_flag
-from longattn.ring import attention, collectives, communicator, decode
+from longattn.ring import attention, collectives, communicator, decode, rotation
 from longattn.ring.agreement import Agreement, Rows, call_with, going_backward
 from longattn.ring.communicator import Communicator
 from longattn.ring.mesh import Mesh
-from longattn.ring.pieces import LAYOUTS, Geometry, pieces_of
+from longattn.ring.pieces import LAYOUTS, Geometry
 from longattn.ring.portions import MeshGeometry
 
 
@@ -63,7 +63,7 @@ def plan(seq_len: int, group=None, layout: str = "zigzag", *, cu_seqlens=None, c
     return Plan(geometry, ranks, Agreement(ranks, check))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """Made by `longattn.ring.plan`; immutable. With a VirtualRing or a VirtualMesh, every shard
     below is a list of world_size shards. Ranks of a mesh count along the heads first."""
@@ -71,6 +71,9 @@ class Plan:
     geometry: Geometry | MeshGeometry
     communicator: Communicator
     agreement: Agreement
+
+    def __repr__(self) -> str:
+        return f"<plan of {self._summary}>"
 
     @property
     def seq_len(self) -> int:
@@ -101,7 +104,8 @@ class Plan:
         return tuple(self.geometry.length(rank) for rank in range(self.world_size))
 
     def shard(self, x: torch.Tensor, dim: int = 1):
-        """This rank's rows of x, whose dimension `dim` is the whole sequence: a copy.
+        """This rank's rows of x, whose dimension `dim` is the whole sequence: a copy. All ranks hold
+        the same x.
 
         Differentiable; the gradient of x is 0 at the rows of other ranks, and the sum over ranks is
         that of the whole (as for every tensor that all ranks hold)."""
@@ -131,23 +135,46 @@ class Plan:
                 moved.narrow(dim, begin, end - begin - 1).copy_(following)
         return self.shard(moved, dim)
 
+    @torch.compiler.disable
     def unshard(self, x, dim: int = 1) -> torch.Tensor:
         """The whole sequence from the shards of all ranks, on every rank.
 
         Differentiable: the gradient of a shard sums up what all ranks' copies of the whole receive,
         so that a loss must reach the whole on every rank. One that every rank computes of the whole
         counts world_size times; divide it."""
+        transforms.refuse_transforms("plan.unshard")
         shards = self.communicator.split(x)
         call = self._agree_to_unshard(shards, dim)
         return collectives.unshard(shards, self.geometry, self.communicator, dim, call)
 
     def positions(self, device: Optional[torch.device] = None):
-        """int64 [rows]: the position of each row of this rank's shard, what rotary embeddings take.
-        Global; in packed documents counted from the beginning of the document."""
+        """int64 [rows]: the position of each row of this rank's shard. Global; in packed documents
+        counted from the beginning of the document."""
         return self.communicator.join(
-            [self._positions(rank, device) for rank in self.communicator.ranks]
+            [rotation.positions(self.geometry, rank, device) for rank in self.communicator.ranks]
         )
 
+    def apply_rotary(self, q, k, rope, **keywords) -> tuple:
+        """(q, k) of this rank's rows, rotated as `longattn.apply_rotary` rotates those of the whole
+        sequence: at their positions, and where the rope depends on it (dynamic NTK and YaRN,
+        LongRoPE, xPos) by the length of the whole, which a rank's own positions do not tell.
+
+        Args:
+            q, k: [batch, rows, heads, head_dim].
+            rope, keywords: as in `longattn.apply_rotary`, but for positions and seq_len.
+
+        Raises:
+            As `longattn.apply_rotary`. NotImplementedError for packed documents and a rope that
+            depends on the length.
+        """
+        split = (self.communicator.split(x) for x in (q, k))
+        rotated = [
+            rotation.rotate(self.geometry, rank, *one, rope, keywords)
+            for rank, *one in zip(self.communicator.ranks, *split)
+        ]
+        return tuple(self.communicator.join(list(side)) for side in zip(*rotated))
+
+    @torch.compiler.disable
     def attention(
         self,
         q,
@@ -173,7 +200,7 @@ class Plan:
 
         Args:
             q, k, v: this rank's rows, [batch, rows, heads, dim] as in `longattn.attention`, already
-                rotated at `positions()`.
+                rotated (`apply_rotary`).
             bias, sink_logits: every rank holds them. Their gradients here are the part of this
                 rank's queries; as for every parameter that all ranks hold, the sum over ranks is
                 the whole (what DistributedDataParallel does, but for its division).
@@ -192,6 +219,7 @@ class Plan:
         """
         if unsupported:
             checks.reject_unknown("plan.attention", unsupported)
+        transforms.refuse_transforms("plan.attention")
         shared = dict(
             bias=bias,
             softmax_scale=softmax_scale,
@@ -215,6 +243,7 @@ class Plan:
             **shared,
         )
 
+    @torch.compiler.disable
     def decode(
         self,
         q,
@@ -287,7 +316,6 @@ class Plan:
             **shared,
         )
 
-    @torch.compiler.disable
     def _agree_to_unshard(self, shards: list, dim: int) -> str:
         def verify():
             for rank, shard in zip(self.communicator.ranks, shards):
@@ -301,17 +329,9 @@ class Plan:
         verify()
         return call
 
-    @torch.compiler.disable
     def _agree(self, function: str, verify, q, k, v, **shared) -> str:
         calls = [call_with(*one, plan=self._summary, **shared) for one in zip(q, k, v)]
         return self.agreement.check(function, calls, verify)
-
-    def _positions(self, rank: int, device) -> torch.Tensor:
-        pieces = [
-            torch.arange(p.length, device=device) * p.step + p.start
-            for p in pieces_of(self.geometry, rank)
-        ]
-        return torch.cat([torch.zeros(0, dtype=torch.int64, device=device), *pieces])
 
     def _check_length(self, name: str, x, dim: int, length: int) -> None:
         checks.check_is_tensor(name, x)
@@ -319,7 +339,7 @@ class Plan:
             raise ValueError(
                 f"dimension {dim} of {name} must have length {length} ({self.layout} layout of "
                 f"{self.seq_len} positions over {self.world_size} ranks), got shape "
-                f"{tuple(x.shape)}"
+                f"{tuple(x.shape)}; dim= tells where the sequence lies"
             )
 
 

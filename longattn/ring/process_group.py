@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from longattn.ring.communicator import Communicator, Message, Traffic
 from longattn.ring.failures import blamed
 from longattn.ring.greetings import Greetings
-from longattn.ring.group_backend import check_carries, connect, is_queued
+from longattn.ring.group_backend import check_carries, check_lives, connect, is_queued
 from longattn.ring.side_streams import SideStreams
 
 
@@ -48,6 +48,7 @@ class ProcessGroup(Communicator):
 
     @contextlib.contextmanager
     def in_call(self, call, device):
+        check_lives(self.group)
         self._greetings = Greetings(call)
         with self._blamed("meet all ranks"):
             connect(self.group, device)
@@ -140,6 +141,7 @@ class ProcessGroup(Communicator):
         return [result]
 
     def gather_objects(self, values):
+        check_lives(self.group)
         everyones = [None] * self.world_size
         with self._blamed("compare its call with those of all ranks"):
             dist.all_gather_object(everyones, values[0], group=self.group)
