@@ -8,8 +8,9 @@ import dataclasses
 import itertools
 import typing
 
+from bench import timing
 from bench.cases import PATTERNS, Case
-from bench.measure import PARTS, Job
+from bench.measure import PARTS, Job, Options
 
 COMMON = {field.name for field in dataclasses.fields(Case)}
 
@@ -17,9 +18,12 @@ COMMON = {field.name for field in dataclasses.fields(Case)}
 def add_measuring(parser: argparse.ArgumentParser) -> None:
     """What every subcommand that measures takes."""
     add = parser.add_argument
-    add("--repeats", type=positive, default=5, help="rounds of all contenders (default 5)")
-    add("--seconds", type=float, default=3.0,
-        help="of a contender in a case; slower ones run fewer rounds (default 3)")  # fmt: skip
+    defaults = Options()
+    add("--repeats", type=positive, default=defaults.repeats,
+        help="rounds of all contenders (default %(default)s)")  # fmt: skip
+    add("--seconds", type=float, default=defaults.seconds,
+        help="of a contender in a case; where one is slower, all run fewer rounds, but no fewer "
+        f"than {timing.LEAST_ROUNDS} of --repeats (default %(default)s)")  # fmt: skip
     add("--seed", type=int, default=0, help="of the inputs (default 0)")
     add("--json", metavar="FILE", help="also write the results to this file")
 

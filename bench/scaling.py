@@ -60,7 +60,7 @@ def study(
             options.repeats,
             options.seconds,
         )
-        milliseconds = [min(s[part] for s in samples[n] if s is not None) * 1e3 for n in lengths]
+        milliseconds = [min(sample[part] for sample in samples[n]) * 1e3 for n in lengths]
         peaks = [entrant.peaks[name] for entrant in entrants]
         row = identity(cases[-1]) | {"part": part, "lengths": list(lengths)}
         row["ms"] = [float(f"{x:.4g}") for x in milliseconds]

@@ -65,7 +65,7 @@ def markdown(result: dict) -> str:
 
 def _table(result: dict, role: str, cell) -> list:
     """A line for each case and contender, a cell for each of COLUMNS; nobody who was not timed."""
-    ours = {_place(row): row for row in result["rows"] if row["role"] == "ours"}
+    ours = {case_key(row): row for row in result["rows"] if row["role"] == "ours"}
     cells, order = {}, []
     for row in result["rows"]:
         if row["role"] != role or "ratio" not in row or row["part"] == "backward":
@@ -76,14 +76,15 @@ def _table(result: dict, role: str, cell) -> list:
         if line not in cells:
             order.append(line)
         place = (row["dtype"], row["part"])
-        cells.setdefault(line, {})[place] = cell(row, ours[_place(row)])
+        cells.setdefault(line, {})[place] = cell(row, ours[case_key(row)])
     return [
         f"| {' | '.join(line)} | {' | '.join(cells[line].get(c, '') for c in COLUMNS)} |"
         for line in order
     ]
 
 
-def _place(row: dict) -> tuple:
+def case_key(row: dict) -> tuple:
+    """The key of the row but for its contender."""
     return tuple(part for part in record.key(row | {"contender": ""}))
 
 

@@ -11,7 +11,7 @@ import statistics
 import time
 from typing import Callable, NamedTuple
 
-LEAST_ROUNDS = 2  # of a contender that is slower than its budget
+LEAST_ROUNDS = 5  # however slow somebody is, unless fewer are asked for
 LEAST_SECONDS = 0.01  # of a sample; shorter calls are repeated
 
 
@@ -61,19 +61,19 @@ class CudaClock:
 
 
 def interleave(samplers: dict, repeats: int, seconds: float) -> dict:
-    """name -> a list of samples, of as many rounds; None where it was out of time.
+    """name -> a list of samples, one of each round.
 
     samplers: name -> function without arguments that returns {part: seconds}. In every round each
-    runs once, in the order of the round before reversed: nobody is always the first. One that has
-    used up its seconds runs LEAST_ROUNDS all the same."""
+    runs once, in the order of the round before reversed: nobody is always the first. After
+    LEAST_ROUNDS the first that has used up its seconds ends it for all: times of other rounds
+    would contradict the ratios."""
     found = {name: [] for name in samplers}
     spent = dict.fromkeys(samplers, 0.0)
     names = list(samplers)
     for number in range(repeats):
+        if number >= LEAST_ROUNDS and max(spent.values(), default=0.0) > seconds:
+            break
         for name in names:
-            if number >= LEAST_ROUNDS and spent[name] > seconds:
-                found[name].append(None)
-                continue
             start = time.perf_counter()
             found[name].append(samplers[name]())
             spent[name] += time.perf_counter() - start
@@ -82,13 +82,12 @@ def interleave(samplers: dict, repeats: int, seconds: float) -> dict:
 
 
 def times(samples: list, part: str) -> Spread:
-    return Spread.of([sample[part] for sample in samples if sample is not None])
+    return Spread.of([sample[part] for sample in samples])
 
 
-def ratios(samples: list, base: list, part: str) -> tuple:
-    """(Spread of sample / base of the same round, number of rounds)."""
-    pairs = [(a, b) for a, b in zip(samples, base) if a is not None and b is not None]
-    return Spread.of([a[part] / b[part] for a, b in pairs]), len(pairs)
+def ratios(samples: list, base: list, part: str) -> Spread:
+    """Of sample / base of the same round. The quotient of the medians of both lies within."""
+    return Spread.of([a[part] / b[part] for a, b in zip(samples, base, strict=True)])
 
 
 def repeated(sampler: Callable, seconds: float) -> Callable:

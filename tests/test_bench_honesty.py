@@ -10,6 +10,7 @@ import longattn
 from bench import run, timing
 from bench.cases.dense import Dense
 from bench.contenders.base import Absent, Contender, imported, ours, square_fits
+from bench.contenders.chunked import CHUNKED
 from bench.measure import Job, Options, measure
 from bench_shapes import tiny
 
@@ -135,7 +136,7 @@ def test_contenders_run_in_turn_and_the_order_turns_around():
     assert [len(found) for found in samples.values()] == [3, 3, 3]
 
 
-def test_slow_contenders_run_fewer_rounds(monkeypatch):
+def test_with_a_slow_contender_all_run_fewer_rounds(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
 
@@ -143,16 +144,25 @@ def test_slow_contenders_run_fewer_rounds(monkeypatch):
         now[0] += 10.0
         return {"forward": 10.0}
 
-    samples = timing.interleave({"slow": slow, "quick": lambda: {"forward": 1.0}}, 5, 3.0)
-    assert samples["slow"] == [{"forward": 10.0}] * 2 + [None] * 3
-    ratio, rounds = timing.ratios(samples["slow"], samples["quick"], "forward")
-    assert (ratio, rounds) == ((10.0, 10.0, 10.0), 2)
+    samples = timing.interleave({"slow": slow, "quick": lambda: {"forward": 1.0}}, 9, 3.0)
+    assert samples["slow"] == [{"forward": 10.0}] * timing.LEAST_ROUNDS
+    assert samples["quick"] == [{"forward": 1.0}] * timing.LEAST_ROUNDS
+    assert len(timing.interleave({"slow": slow}, 2, 3.0)["slow"]) == 2
 
 
 def test_ratios_are_those_of_one_round():
     base = [{"both": 1.0}, {"both": 2.0}, {"both": 4.0}]
     other = [{"both": 3.0}, {"both": 6.0}, {"both": 16.0}]
-    assert timing.ratios(other, base, "both") == ((3.0, 3.0, 4.0), 3)
+    assert timing.ratios(other, base, "both") == (3.0, 3.0, 4.0)
+
+
+def test_times_are_of_the_rounds_of_their_ratio():
+    """The quotient of the two medians then lies between the smallest and the largest ratio."""
+    rows = measure(Job(tiny("window"), rivals=(CHUNKED,)), Options(repeats=6, seconds=0.0))
+    for ours_row, rival in zip(rows[::2], rows[1::2], strict=True):
+        assert ours_row["rounds"] == rival["rounds"] == timing.LEAST_ROUNDS
+        _, low, high = rival["ratio"]
+        assert low * 0.998 <= rival["ms"][0] / ours_row["ms"][0] <= high * 1.002
 
 
 def test_short_calls_are_repeated():
