@@ -6,6 +6,7 @@ import torch
 
 from bench import truth, visible_pairs, work
 from bench.contenders.base import Absent, ours
+from bench.contenders.chunked import CHUNKED
 from bench.measure import Job, Options, measure
 from bench.prepared import Prepared
 from bench_shapes import EVERY, label, tiny
@@ -92,6 +93,28 @@ def test_ours_and_every_rival_are_right(name, settings, dtype):
 @pytest.mark.parametrize("name, settings", EVERY, ids=label)
 def test_grouped_heads_and_batches_are_right(name, settings):
     assert_everybody_is_right(tiny(name, kv_heads=2, batch=2, **settings))
+
+
+@pytest.mark.parametrize("sink_tokens", [0, 5, 300, 900])
+@pytest.mark.parametrize("name", ["sinks", "lm_infinite"])
+def test_loops_of_several_blocks_are_right(name, sink_tokens):
+    settings = {"window": 270, "sink_tokens": sink_tokens}
+    if name == "lm_infinite":
+        settings["distance_ceiling"] = 200
+    assert_everybody_is_right(tiny(name, length=777, kv_heads=2, **settings))
+
+
+def test_the_loop_gives_the_gradient_of_no_slice():
+    """A slice's gradient is as long as what it was cut from: the loop would be slow by them."""
+    case = tiny("sinks", length=1000)
+    (loop,) = [one for one in case.rivals() if one.name == CHUNKED]
+    out = loop.prepare()(*(x.transpose(1, 2).requires_grad_() for x in case.inputs()))
+    names, waiting = set(), [out.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        names.add(node.name())
+        waiting += [one for one, _ in node.next_functions if one is not None]
+    assert "SplitWithSizesBackward0" in names and "SliceBackward0" not in names
 
 
 @pytest.mark.parametrize("length", [1, 5, 8, 9, 23, 24, 25, 26, 1000])

@@ -107,7 +107,7 @@ class LmInfinite(Rotated):
     def rivals(self):
         return (
             ours(LAMBDA, self._call(None), baseline=True),
-            two_bands.chunked(self, self._rope()),
+            two_bands.chunked_bands(self, self._rope()),
         )
 
     def visible_pairs(self):

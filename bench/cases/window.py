@@ -44,7 +44,7 @@ class Window(ReferenceCase):
             return (query >= key) & ((near | (key < self.sinks)) if self.sinks else near)
 
         return (
-            chunked.chunked(self.window, self.sinks),
+            chunked.chunked(self, self.window, self.sinks),
             flex.flex(self, visible),
             sdpa.masked(self, visible),
             *packages.windowed(self, self.window, self.sinks),

@@ -10,6 +10,7 @@ import math
 
 import torch
 
+from bench.contenders import chunked
 from bench.contenders.base import Contender, square_fits
 from bench.contenders.rotation import turned_to
 
@@ -46,24 +47,6 @@ def lm_infinite(q, k, v, rope, window, sink_tokens, ceiling, start=0):
     """The last `window` keys, and the first sink_tokens at the distance ceiling (None: theirs)."""
     i = start + torch.arange(q.shape[2], device=q.device)
     j = torch.arange(k.shape[2], device=q.device)
-    return _lambda_rows(q, k, v, rope, window, sink_tokens, ceiling, i, j)
-
-
-def chunked_lm_infinite(q, k, v, rope, window, sink_tokens, ceiling, chunk=256):
-    """The same in blocks of queries, each with the keys that it needs."""
-    outs = []
-    for start in range(0, q.shape[2], chunk):
-        stop = min(start + chunk, q.shape[2])
-        near = max(0, start - window + 1)
-        sinks = torch.arange(min(sink_tokens, near), device=q.device)
-        j = torch.cat([sinks, torch.arange(near, stop, device=q.device)])
-        i = torch.arange(start, stop, device=q.device)
-        rows = (q[:, :, start:stop], k[:, :, j], v[:, :, j])
-        outs.append(_lambda_rows(*rows, rope, window, sink_tokens, ceiling, i, j))
-    return torch.cat(outs, 2)
-
-
-def _lambda_rows(q, k, v, rope, window, sink_tokens, ceiling, i, j):
     near = (turned_to(q, i, rope), turned_to(k, j, rope))
     far = near
     if ceiling is not None:
@@ -71,6 +54,56 @@ def _lambda_rows(q, k, v, rope, window, sink_tokens, ceiling, i, j):
     distance = i[:, None] - j
     visible = (distance >= 0) & ((distance < window) | (j < sink_tokens))
     return mixed_scores(q, k, v, near, far, distance < window, visible)
+
+
+def chunked_lm_infinite(length, rope, window, sink_tokens, ceiling, device="cpu"):
+    """-> the function of q, k, v: blocks of queries, each with the keys that it needs. Everything is
+    rotated and split once, and only sinks have far scores."""
+    positions = torch.arange(length, device=device)
+    if ceiling is None:
+        attend = chunked.chunked_lambda(length, window, sink_tokens, device)
+        return lambda q, k, v: attend(
+            turned_to(q, positions, rope), turned_to(k, positions, rope), v
+        )
+    borders = chunked.pieces(length, sink_tokens)
+    sinks = positions[:sink_tokens]
+    first = [n for n, end in enumerate(borders[1:]) if end <= sink_tokens]
+    plan = []
+    for start in range(0, length, chunked.CHUNK):
+        i = positions[start : start + chunked.CHUNK, None]
+        numbers = chunked.needed(start, start + len(i), window, 0, borders)
+        j = torch.cat([positions[borders[n] : borders[n + 1]] for n in numbers])
+        plan.append((numbers, (i < j) | (i - j >= window), i - sinks < window))
+
+    def call(q, k, v):
+        near_q, near_k = (turned_to(x, positions, rope) for x in (q, k))
+        far_q = turned_to(q, torch.full_like(positions, ceiling), rope)
+        near_keys, keys, values = (chunked.split(x, borders) for x in (near_k, k, v))
+        queries = zip(*(x.split(chunked.CHUNK, 2) for x in (near_q, far_q)))
+        outs = []
+        for (near, far), (numbers, hidden, not_far) in zip(queries, plan):
+            scores = [_scores(near, chunked.joined(near_keys, numbers), hidden)]
+            seen = [chunked.joined(values, numbers)]
+            if not not_far.all():
+                scores.append(_scores(far, chunked.joined(keys, first), not_far))
+                seen.append(chunked.joined(values, first))
+            weights = torch.cat(scores, -1).softmax(-1, dtype=torch.float32).to(q.dtype)
+            outs.append(_weighted(weights, torch.cat(seen, 2)))
+        return torch.cat(outs, 2)
+
+    return call
+
+
+def _scores(q, k, hidden):
+    """The rows of grouped heads stand below each other: keys are not repeated."""
+    rows = q.unflatten(1, (k.shape[1], -1)).flatten(2, 3)
+    scores = (rows @ k.transpose(2, 3)) / math.sqrt(q.shape[-1])
+    return scores.view(*q.shape[:3], -1).masked_fill(hidden, -math.inf)
+
+
+def _weighted(weights, v):
+    rows = weights.unflatten(1, (v.shape[1], -1)).flatten(2, 3)
+    return (rows @ v).view(*weights.shape[:3], -1)
 
 
 def eager_rerope(case, rope) -> Contender:
@@ -81,6 +114,9 @@ def eager_rerope(case, rope) -> Contender:
     return Contender(EAGER, prepare)
 
 
-def chunked(case, rope) -> Contender:
-    shape = (case.window, case.sink_tokens, case.distance_ceiling)
-    return Contender(CHUNKED, lambda: lambda q, k, v: chunked_lm_infinite(q, k, v, rope, *shape))
+def chunked_bands(case, rope) -> Contender:
+    def prepare():
+        shape = (case.window, case.sink_tokens, case.distance_ceiling)
+        return chunked_lm_infinite(case.length, rope, *shape, case.device)
+
+    return Contender(CHUNKED, prepare)
