@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from bench import truth, visible_pairs, work
+from bench.contenders import gathered
 from bench.contenders.base import Absent, ours
 from bench.contenders.chunked import CHUNKED
 from bench.measure import Job, Options, measure
@@ -102,6 +103,21 @@ def test_loops_of_several_blocks_are_right(name, sink_tokens):
     if name == "lm_infinite":
         settings["distance_ceiling"] = 200
     assert_everybody_is_right(tiny(name, length=777, kv_heads=2, **settings))
+
+
+def test_the_gathered_branches_are_right():
+    assert_everybody_is_right(tiny("dilated", batch=2, q_heads=8))
+    rates = {"segment_lengths": (32, 64), "dilation_rates": (2, 4), "length": 64}
+    assert_everybody_is_right(tiny("dilated", **rates))  # rows that no branch keeps
+
+
+def test_gathering_copies_kept_rows_only():
+    x = torch.arange(2 * 4 * 32 * 3.0).view(2, 4, 32, 3)
+    kept = gathered._kept(x, 16, 2)
+    assert kept.shape == (2, 2, 2, 2, 8, 3) and kept.data_ptr() == x.data_ptr()
+    for head in range(4):
+        rows = kept[:, head // 2, head % 2]
+        assert torch.equal(rows, x[:, head].unflatten(1, (2, 16))[:, :, head % 2 :: 2])
 
 
 def test_the_loop_gives_the_gradient_of_no_slice():

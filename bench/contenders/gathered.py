@@ -19,6 +19,10 @@ def gathered(case) -> Contender:
                     f"it wants segments that divide the length {case.length} and rates that divide "
                     f"segments, not {segment_length} and {rate}"
                 )
+            if case.q_heads % rate:
+                raise Absent(
+                    f"it wants rates that divide the number of heads, {case.q_heads}, not {rate}"
+                )
         if case.key_heads != case.q_heads:
             raise Absent("it has one key head for each query head")
         if not case.detach_weights:
@@ -29,39 +33,42 @@ def gathered(case) -> Contender:
 
 
 def mixed(q, k, v, segment_lengths, dilation_rates):
-    """q, k, v [batch, heads, length, dim]; head h has offset h mod r."""
-    outs, lses = zip(
-        *(_branch(q, k, v, w, r) for w, r in zip(segment_lengths, dilation_rates, strict=True))
-    )
-    weights = torch.stack(lses).softmax(0)
-    return sum(out * weight[..., None].to(out.dtype) for out, weight in zip(outs, weights))
+    """q, k, v [batch, heads, length, dim]; head h has offset h mod r. Only kept rows are copied."""
+    branches = list(zip(segment_lengths, dilation_rates, strict=True))
+    outs, lses = zip(*(_branch(q, k, v, w, r) for w, r in branches))
+    weights = torch.stack(
+        [_spread(lse, q.shape[:3], *branch) for lse, branch in zip(lses, branches)]
+    ).softmax(0)
+    mix = None if branches[0][1] == 1 else torch.zeros_like(v)
+    for out, weight, (segment_length, rate) in zip(outs, weights, branches):
+        weighted = out * _kept(weight[..., None], segment_length, rate).to(out.dtype)
+        if mix is None:
+            mix = weighted.view_as(v)
+        else:
+            _kept(mix, segment_length, rate).add_(weighted)
+    return mix
+
+
+def _kept(x, segment_length, rate):
+    """[batch, heads, length, ...] -> its rows of a branch, a view
+    [batch, heads / rate, rate, segments, rows, ...]: head and row have the same offset."""
+    x = x.unflatten(2, (-1, segment_length // rate, rate)).unflatten(1, (-1, rate))
+    return x.diagonal(0, 2, 5).movedim(-1, 2)
+
+
+def _spread(lse, shape, segment_length, rate):
+    """The kept rows' [batch, heads, length], -inf elsewhere."""
+    full = lse.new_full(shape, -torch.inf)
+    _kept(full[..., None], segment_length, rate).copy_(lse[..., None])
+    return full
 
 
 def _branch(q, k, v, segment_length, rate):
-    """-> out [batch, heads, length, dim], zero where not covered; lse [batch, heads, length]."""
-    batch, heads, length, dim = q.shape
-    shape = (batch, heads, length // segment_length, segment_length // rate, rate)
-    # The kept rows of all heads, as places in a dimension of heads * rate.
-    head = torch.arange(heads, device=q.device)
-    kept = head * rate + head % rate
-
-    def gather(x):
-        by_offset = x.view(*shape, dim).movedim(4, 2).flatten(1, 2)
-        return by_offset[:, kept].transpose(1, 2).flatten(0, 1)  # [batch * segments, heads, rows]
-
-    def scatter(x, empty):
-        rows = x.unflatten(0, (batch, -1)).transpose(1, 2)
-        full = empty.index_copy(1, kept, rows)  # [batch, heads * rate, segments, rows, ...]
-        return (
-            full.unflatten(1, (heads, rate))
-            .movedim(2, 4)
-            .reshape(batch, heads, length, *x.shape[3:])
-        )
-
-    out, lse = _flash(gather(q), gather(k), gather(v))
-    by_offset = (batch, heads * rate, shape[2], shape[3])
-    out = scatter(out, q.new_zeros(*by_offset, dim))
-    return out, scatter(lse.detach(), lse.new_full(by_offset, -torch.inf))
+    """Of the kept rows: out [..., rows, dim] and lse [..., rows], without its gradient."""
+    q, k, v = (_kept(x, segment_length, rate) for x in (q, k, v))
+    shape = q.shape[:-1]
+    out, lse = _flash(*(x.reshape(-1, *x.shape[3:]) for x in (q, k, v)))
+    return out.view(*shape, -1), lse.detach().reshape(shape)
 
 
 def _flash(q, k, v):

@@ -57,7 +57,7 @@ def lm_infinite(q, k, v, rope, window, sink_tokens, ceiling, start=0):
 
 
 def chunked_lm_infinite(length, rope, window, sink_tokens, ceiling, device="cpu"):
-    """-> the function of q, k, v: blocks of queries, each with the keys that it needs. Everything is
+    """-> the function of q, k, v: blocks of queries, each with the keys that it needs. All are
     rotated and split once, and only sinks have far scores."""
     positions = torch.arange(length, device=device)
     if ceiling is None:
