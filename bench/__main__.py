@@ -7,9 +7,10 @@ sizes of a pattern."""
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
-from bench import arguments, commands, end_to_end, ring, ring_overlap, standard
+from bench import arguments, commands, end_to_end, held, ring, ring_overlap, standard
 from bench.measure import Options
 from bench.run import Run, clock_for, standard_run
 
@@ -41,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
     for name in ("length", "steps", "layers", "hidden"):
         value = getattr(end_to_end.Shape, name)
         add(f"--{name}", type=arguments.positive, default=value, help=f"default {value}")
-    add = command("forced", "for the standard set: jobs of a process held to an instruction set")
-    add("isa", choices=standard.forced_jobs())
+    add = command("forced", "for the standard set: jobs of a process with a certain environment")
+    add("environment", choices=standard.forced_jobs())
     commands.add_all(subparsers)
     return made
 
@@ -56,6 +57,9 @@ def main(words=None) -> int:
         return 0
     if hasattr(given, "run"):
         return given.run(given) or 0
+    if given.command == "forced" and held.missing(given.environment, os.environ):
+        wanted = held.missing(given.environment, os.environ)
+        raise SystemExit(f"forced {given.environment} wants the environment {wanted}")
     settings = {"repeats": given.repeats, "seconds": given.seconds, "seed": given.seed}
     threads = getattr(given, "threads", 1) if given.command != "threads" else 1
     device = getattr(given, "device", "cpu")
@@ -83,7 +87,7 @@ def _measure(given, run: Run, options: Options) -> None:
         sizes = {name: getattr(given, name) for name in ("length", "steps", "layers", "hidden")}
         run.end_to_end(given.dtypes, options, **sizes)
     elif given.command == "forced":
-        run.measure(standard.forced_jobs()[given.isa], options)
+        run.measure(standard.forced_jobs()[given.environment], options)
     else:
         run.measure(arguments.jobs(given), options)
 

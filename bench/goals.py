@@ -6,13 +6,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Optional
 
-from bench import ring
+from bench import held, ring
 from bench.cases.scores import PLAIN
 from bench.cases.threads import ONE
 from bench.cases.two_bands import DENSE, LAMBDA
 from bench.contenders.chunked import CHUNKED
 from bench.contenders.gathered import GATHERED
-from bench.contenders.rotation import CLONE, EAGER
+from bench.contenders.rotation import COPY, EAGER
 from bench.contenders.sdpa import SDPA
 from bench.scaling import LINEAR, MOST
 
@@ -32,7 +32,8 @@ class Goal:
     head_dim: Optional[int] = None  # None: any
     length: Optional[int] = None
     parameters: tuple = ()  # pairs
-    isa: Optional[str] = None  # forced
+    isa: Optional[str] = None  # both are held to it
+    memory: Optional[str] = None  # "kept"
 
     def fits(self, row: dict) -> bool:
         asked = {"pattern": self.pattern, "part": self.part, "dtype": self.dtype}
@@ -43,7 +44,8 @@ class Goal:
         return (
             all(row[name] == value for name, value in asked.items())
             and all(row["parameters"].get(name) == value for name, value in self.parameters)
-            and row.get("isa") == self.isa
+            and row.get("isa") == row.get("torch_isa") == self.isa
+            and row.get("memory") == self.memory
         )
 
     @property
@@ -82,6 +84,14 @@ def _price(against, pattern, bound, parameters=()) -> list:
     ]
 
 
+def _rotations(memory) -> list:
+    copies = [
+        Goal(COPY, 1.8, "rotary", at_least=False, dtype=dtype, memory=memory)
+        for dtype in (FLOAT, HALF)
+    ]
+    return _beside(EAGER, "rotary", "forward", {FLOAT: 6.0, HALF: 6.0}, memory=memory) + copies
+
+
 _HEADS = ((FLOAT, 64), (FLOAT, 128), (HALF, 64), (HALF, 128))
 
 GOALS = [
@@ -96,8 +106,8 @@ GOALS = [
     *_beside(GATHERED, "dilated", "forward", {FLOAT: 2.5, HALF: 3.0}),
     Goal(SDPA, 1.0, "dense", isa="avx2"),
     *_beside(ONE, "threads", "forward", {FLOAT: 1.8, HALF: 1.8}),
-    *_beside(EAGER, "rotary", "forward", {FLOAT: 6.0, HALF: 6.0}),
-    *(Goal(CLONE, 1.8, "rotary", at_least=False, dtype=dtype) for dtype in (FLOAT, HALF)),
+    *_rotations(None),
+    *_rotations("kept"),
     *_price(DENSE, "rerope", 1.15),
     *_price(LAMBDA, "lm_infinite", 1.1),
     *_price(PLAIN, "biases", 1.05, (("kind", "alibi"),)),
@@ -125,16 +135,18 @@ def _verdict(goal: Goal, row: dict) -> Verdict:
         median, low, high = 1 / median, 1 / high, 1 / low
     met = median >= goal.bound if goal.at_least else median <= goal.bound
     work = f"{row['title']}, {row['part']}, {row['dtype']} d{row['head_dim']} N {row['length']}"
-    if goal.isa:
-        work += f", {goal.isa}"
-    return Verdict(work, goal.against, goal.text, median, low, high, met)
+    return Verdict(work + _held(goal), goal.against, goal.text, median, low, high, met)
 
 
 def _unmeasured(goal: Goal) -> Verdict:
     sizes = [f"d{goal.head_dim}"] * bool(goal.head_dim) + [f"N {goal.length}"] * bool(goal.length)
     kind = "".join(f" {value}" for _, value in goal.parameters)
     work = " ".join([f"{goal.pattern}{kind}, {goal.part}, {goal.dtype}", *sizes])
-    return Verdict(work + (f", {goal.isa}" if goal.isa else ""), goal.against, goal.text)
+    return Verdict(work + _held(goal), goal.against, goal.text)
+
+
+def _held(goal: Goal) -> str:
+    return held.text_of({"isa": goal.isa, "torch_isa": goal.isa, "memory": goal.memory})
 
 
 def _small_call(result: dict) -> list:

@@ -104,4 +104,5 @@ def key(row: dict) -> tuple:
     fields = ("pattern", "length", "dtype", "head_dim", "q_heads", "kv_heads", "batch", "device")
     settings = json.dumps(row["parameters"], sort_keys=True)
     case = tuple(row[field] for field in fields)
-    return (*case, settings, row.get("isa"), row["contender"], row["part"])
+    held = (row.get("isa"), row.get("torch_isa"), row.get("memory"))
+    return (*case, settings, *held, row["contender"], row["part"])

@@ -13,18 +13,20 @@ import tempfile
 import torch
 from tqdm import tqdm
 
-from bench import end_to_end, errors, goals, record, ring, scaling, show, small_call, standard
-from bench import timing
+from bench import (
+    end_to_end,
+    errors,
+    goals,
+    held,
+    record,
+    ring,
+    scaling,
+    show,
+    small_call,
+    standard,
+    timing,
+)
 from bench.measure import Options, measure
-
-# How torch's kernels and the libraries under them are held to an instruction set.
-HELD = {
-    "avx2": {
-        "ATEN_CPU_CAPABILITY": "avx2",
-        "ONEDNN_MAX_CPU_ISA": "AVX2",
-        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    }
-}
 
 
 class Run:
@@ -33,7 +35,6 @@ class Run:
     def __init__(self, settings: dict, path, device: str = "cpu"):
         self.result = record.empty(settings, device)
         self.path = path
-        self.isa = os.environ.get("LONGATTN_ISA")
         told = ", ".join(f"{name} {value}" for name, value in self.result["machine"].items())
         print(told, flush=True)
 
@@ -56,8 +57,7 @@ class Run:
         with tqdm(total=len(jobs), unit="case", file=sys.stderr) as progress:
             for job in jobs:
                 rows = measure(job, options, progress.set_description_str)
-                if self.isa:
-                    rows = [row | {"isa": self.isa} for row in rows]
+                rows = [row | held.labels(os.environ) for row in rows]
                 self.add("rows", rows, show.lines_of(rows))
                 progress.update()
 
@@ -112,8 +112,8 @@ def standard_run(options: Options, settings: dict, path) -> Run:
     run = Run(settings, path)
     run.small_call()
     run.measure(standard.standard_jobs(), options)
-    for isa in standard.forced_jobs():
-        rows = forced(isa, settings)
+    for name in standard.forced_jobs():
+        rows = forced(name, settings)
         run.add("rows", rows, show.lines_of(rows))
     run.errors(standard.error_jobs(), options)
     run.scaling(["float32"], options)
@@ -123,21 +123,21 @@ def standard_run(options: Options, settings: dict, path) -> Run:
     return run
 
 
-def forced(isa: str, settings: dict) -> list:
-    """Rows of a process that is held to an instruction set, torch's kernels as well as ours."""
+def forced(name: str, settings: dict) -> list:
+    """Rows of a process of one of held.ENVIRONMENTS."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "forced.json"
-        command = [sys.executable, "-m", "bench", "forced", isa, "--json", str(path)]
-        for name in ("repeats", "seconds", "seed"):
-            command += [f"--{name}", str(settings[name])]
+        command = [sys.executable, "-m", "bench", "forced", name, "--json", str(path)]
+        for option in ("repeats", "seconds", "seed"):
+            command += [f"--{option}", str(settings[option])]
         result = subprocess.run(
             command,
-            env={**os.environ, "LONGATTN_ISA": isa, **HELD[isa]},
+            env={**os.environ, **held.ENVIRONMENTS[name]},
             stdout=subprocess.PIPE,
             text=True,
         )
         if result.returncode != 0:
-            print(f"the process held to {isa} failed with {result.returncode}: {result.stdout}")
+            print(f"the process of {name} failed with {result.returncode}: {result.stdout}")
             return []
         return json.loads(path.read_text())["rows"]
 

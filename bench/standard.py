@@ -15,7 +15,7 @@ from bench.contenders.chunked import CHUNKED
 from bench.contenders.flex import FLEX
 from bench.contenders.gathered import GATHERED
 from bench.contenders.grouped import GROUPED
-from bench.contenders.rotation import CLONE, EAGER
+from bench.contenders.rotation import COMPILED, COPY, EAGER, HALVES
 from bench.contenders.sdpa import SDPA
 from bench.contenders.xpos import EAGER as XPOS
 from bench.measure import PARTS, Job
@@ -24,6 +24,7 @@ DTYPES = ("float32", "bfloat16")
 FORWARD = ("forward",)
 ERROR_LENGTH = 1024
 DENSE_SDPA = f"dense: {SDPA}"
+ROTATIONS = (EAGER, HALVES, COMPILED, COPY)
 
 
 FEW = {"q_heads": 4}  # where eight would only take longer
@@ -42,7 +43,7 @@ def standard_jobs() -> list:
             _job("sinks", FORWARD, (FLEX,), dtype, length=4096, **FEW),
             _job("dilated", PARTS, (GATHERED,), dtype, **FEW),
             _job("shifted", PARTS, (GROUPED,), dtype, **FEW),
-            _job("rotary", PARTS, (EAGER, CLONE), dtype),
+            _job("rotary", PARTS, ROTATIONS, dtype),
             _job("rerope", PARTS, (DENSE,), dtype, **FEW),
             _job("lm_infinite", PARTS, (LAMBDA,), dtype, **FEW),
             _job("xpos", PARTS, (DENSE, XPOS), dtype, **FEW),
@@ -58,8 +59,11 @@ def _job(pattern, parts, rivals, dtype, **settings):
 
 
 def forced_jobs() -> dict:
-    """Instruction set -> jobs that a process of its own measures, torch held to the same."""
-    return {"avx2": [_job("dense", PARTS, (SDPA,), "float32")]}
+    """One of held.ENVIRONMENTS -> jobs that a process of its own measures."""
+    return {
+        "avx2": [_job("dense", PARTS, (SDPA,), "float32")],
+        "kept_memory": [_job("rotary", PARTS, ROTATIONS, dtype) for dtype in DTYPES],
+    }
 
 
 # What the errors are taken from: shapes that float64 and matrices of scores can hold.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pathlib
 
-from bench import end_to_end, record, tables
+from bench import end_to_end, held, record, tables
 
 RESULTS = record.ROOT / "bench" / "results"
 README = record.ROOT / "README.md"
@@ -71,8 +71,7 @@ def _table(result: dict, role: str, cell) -> list:
         if row["role"] != role or "ratio" not in row or row["part"] == "backward":
             continue
         sizes = f"N {row['length']}, d{row['head_dim']}, {row['q_heads']} heads"
-        forced = f", {row['isa']}" if row.get("isa") else ""
-        line = (f"{row['title']}, {sizes}{forced}", row["contender"])
+        line = (f"{row['title']}, {sizes}{held.text_of(row)}", row["contender"])
         if line not in cells:
             order.append(line)
         place = (row["dtype"], row["part"])

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bench import end_to_end, goals
+from bench import end_to_end, goals, held
 
 
 def table(header: list, rows: list) -> str:
@@ -28,8 +28,8 @@ def sizes(row: dict) -> str:
     if row["kv_heads"] != row["q_heads"]:
         heads += f"/{row['kv_heads']}"
     batch = "" if row["batch"] == 1 else f", batch {row['batch']}"
-    forced = f", {row['isa']}" if row.get("isa") else ""
-    return f"{row['dtype']} d{row['head_dim']}, N {row['length']}, {heads} heads{batch}{forced}"
+    where = f"{row['dtype']} d{row['head_dim']}, N {row['length']}, {heads} heads{batch}"
+    return where + held.text_of(row)
 
 
 def patterns(rows: list) -> list:

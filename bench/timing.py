@@ -12,6 +12,7 @@ import time
 from typing import Callable, NamedTuple
 
 LEAST_ROUNDS = 5  # however slow somebody is, unless fewer are asked for
+SHORT_ROUND = 2.0  # seconds
 LEAST_SECONDS = 0.01  # of a sample; shorter calls are repeated
 
 
@@ -66,19 +67,25 @@ def interleave(samplers: dict, repeats: int, seconds: float) -> dict:
     samplers: name -> function without arguments that returns {part: seconds}. In every round each
     runs once, in the order of the round before reversed: nobody is always the first. After
     LEAST_ROUNDS the first that has used up its seconds ends it for all: times of other rounds
-    would contradict the ratios."""
-    found = {name: [] for name in samplers}
-    spent = dict.fromkeys(samplers, 0.0)
-    names = list(samplers)
-    for number in range(repeats):
-        if number >= LEAST_ROUNDS and max(spent.values(), default=0.0) > seconds:
+    would contradict the ratios. A first round that is short does not count: memory and caches are
+    as these neighbours leave them from the second on."""
+    names, rounds = list(samplers), []
+    spent = dict.fromkeys(names, 0.0)
+    for number in range(repeats + 1):
+        if len(rounds) == repeats:
             break
+        if len(rounds) >= LEAST_ROUNDS and max(spent.values(), default=0.0) > seconds:
+            break
+        found = {}
+        begin = time.perf_counter()
         for name in names:
             start = time.perf_counter()
-            found[name].append(samplers[name]())
+            found[name] = samplers[name]()
             spent[name] += time.perf_counter() - start
         names.reverse()
-    return found
+        if number > 0 or time.perf_counter() - begin > SHORT_ROUND:
+            rounds.append(found)
+    return {name: [one[name] for one in rounds] for name in samplers}
 
 
 def times(samples: list, part: str) -> Spread:

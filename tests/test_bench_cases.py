@@ -8,6 +8,7 @@ from bench import truth, visible_pairs, work
 from bench.contenders import gathered
 from bench.contenders.base import Absent, ours
 from bench.contenders.chunked import CHUNKED
+from bench.contenders.rotation import COPY
 from bench.measure import Job, Options, measure
 from bench.prepared import Prepared
 from bench_shapes import EVERY, label, tiny
@@ -103,6 +104,17 @@ def test_loops_of_several_blocks_are_right(name, sink_tokens):
     if name == "lm_infinite":
         settings["distance_ceiling"] = 200
     assert_everybody_is_right(tiny(name, length=777, kv_heads=2, **settings))
+
+
+def test_the_copy_of_a_rotation_allocates_nothing_and_has_no_backward():
+    case = tiny("rotary")
+    q, k = case.inputs()
+    call = next(one for one in case.rivals() if one.name == COPY).prepare()
+    first, again = call(q, k), call(k, q)
+    assert [x.data_ptr() for x in first] == [x.data_ptr() for x in again]
+    assert torch.equal(again[0], k) and torch.equal(again[1], q)
+    rows = {row["part"]: row for row in measure(Job(case, rivals=(COPY,)), QUICK)[1::2]}
+    assert "ms" in rows["forward"] and "no backward pass" in rows["both"]["not_timed"]
 
 
 def test_the_gathered_branches_are_right():

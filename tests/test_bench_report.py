@@ -7,9 +7,10 @@ import math
 
 import pytest
 
-from bench import changes, errors, goals, record, scaling, standard, summary
+from bench import changes, errors, goals, held, record, scaling, standard, summary
 from bench.__main__ import main
 from bench.contenders.chunked import CHUNKED
+from bench.contenders.rotation import EAGER
 from bench.measure import Job, Options
 from bench import tables
 from bench.report import lengths
@@ -69,21 +70,45 @@ def test_goals_that_were_not_measured_stay_visible():
 
 
 def test_a_forced_instruction_set_has_its_own_goal():
-    forced = verdict_of(result(row(isa="avx2", ratio=[1.2, 1.1, 1.3])), "torch SDPA")
-    assert forced.goal == "≥ 1" and "avx2" in forced.work
+    forced = verdict_of(result(row(isa="avx2", torch_isa="avx2", ratio=[1.2, 1.1, 1.3])), "torch SDPA")
+    assert forced.goal == "≥ 1" and "both held to avx2" in forced.work
+    alone = result(row(isa="avx2"))  # torch is not held
+    assert verdict_of(alone, "torch SDPA") == []
+
+
+def test_kept_memory_has_its_own_goals():
+    kept = row(EAGER, pattern="rotary", memory="kept", ratio=[5.0, 4.0, 6.0])
+    verdict = verdict_of(result(kept), EAGER)
+    assert not verdict.met and verdict.work.endswith(", freed memory kept")
+
+
+def test_environments_label_their_rows():
+    for name, environment in held.ENVIRONMENTS.items():
+        assert held.missing(name, environment) == "" != held.missing(name, {})
+        label = held.labels(environment)
+        assert held.labels({}) == {} != label and held.text_of(row(**label)) != ""
+        assert record.key(row(**label)) != record.key(row())
+        with pytest.raises(SystemExit, match="wants the environment [A-Z]"):
+            main(["forced", name])
+    assert held.text_of(row()) == ""
+    assert held.text_of(row(isa="avx2")) == ", longattn held to avx2"
 
 
 def test_every_goal_is_measured_by_the_standard_set():
     """Each names a contender, a part and a case of a job."""
-    jobs = [(job, None) for job in standard.standard_jobs()]
-    jobs += [(job, isa) for isa, forced in standard.forced_jobs().items() for job in forced]
+    jobs = [(job, {}) for job in standard.standard_jobs()]
+    jobs += [
+        (job, held.labels(held.ENVIRONMENTS[name]))
+        for name, forced in standard.forced_jobs().items()
+        for job in forced
+    ]
     measured = []
-    for job, isa in jobs:
+    for job, labels in jobs:
         case = job.case
         measured += [
             row(
                 name, part=part, pattern=case.pattern, dtype=case.dtype, head_dim=case.head_dim,
-                length=case.length, parameters=case.parameters(), **({"isa": isa} if isa else {}),
+                length=case.length, parameters=case.parameters(), **labels,
             )
             for name in job.rivals
             for part in job.parts
@@ -250,13 +275,13 @@ def test_bad_options_are_refused(words, capsys):
 
 
 def test_readme_section_of_a_run():
-    forced = row(isa="avx2")
-    ours = [row("longattn"), row("longattn", isa="avx2")]
+    forced = row(isa="avx2", torch_isa="avx2")
+    ours = [row("longattn"), row("longattn", isa="avx2", torch_isa="avx2")]
     price = row("plain", role="baseline", ratio=[0.5, 0.4, 0.8])
     text = summary.markdown(result(*ours, row(), forced, price) | {"small_call": {"x": 1.5}})
     assert (
         "| dense causal, N 4096, d64, 8 heads | torch SDPA | 2.00 (1.90 to 2.20), 10 ms |" in text
     )
-    assert "8 heads, avx2 | torch SDPA" in text
+    assert "8 heads, both held to avx2 | torch SDPA" in text
     assert "| plain | 2.00 (1.25 to 2.50) |" in text
     assert "`x` 1.5 µs" in text

@@ -7,6 +7,7 @@ import torch
 from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
 import longattn
+from bench import held
 from longattn import reference
 
 STYLES = {"ours": "-", "rival": "--", "baseline": ":"}
@@ -41,7 +42,7 @@ def ratios(rows: list, path) -> None:
     axis = figure.subplots()
     names = [
         f"{row['title']}, {row['part']}, {row['dtype']} d{row['head_dim']}, N {row['length']}"
-        f" | {row['contender']}{', ' + row['isa'] if row.get('isa') else ''}"
+        f" | {row['contender']}{held.text_of(row)}"
         for row in shown
     ]
     medians = [row["ratio"][0] for row in shown]
