@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
 import pathlib
 import platform
+import re
 import subprocess
+import sys
 
 import torch
 
@@ -48,6 +51,21 @@ def _told(field: str) -> str:
         return ""
 
 
+@functools.lru_cache(maxsize=None)
+def torch_matmul() -> str:
+    """Which code oneMKL runs here, by its own word; "unknown" for torch with another library."""
+    command = [sys.executable, "-c", "import torch; torch.ones(64, 64) @ torch.ones(64, 64)"]
+    environment = {**os.environ, "MKL_VERBOSE": "1"}
+    try:
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, env=environment
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    told = re.search(r"^MKL_VERBOSE (oneMKL .*? processors),", result.stdout, re.MULTILINE)
+    return told.group(1) if told else "unknown"
+
+
 def machine(device: str = "cpu") -> dict:
     found = {
         "processor": processor(),
@@ -56,6 +74,7 @@ def machine(device: str = "cpu") -> dict:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "torch_capability": torch.backends.cpu.get_cpu_capability(),
+        "torch_matmul": torch_matmul(),
         "python": platform.python_version(),
         "longattn": longattn.__version__,
         "commit": commit(),

@@ -34,6 +34,7 @@ def markdown(result: dict) -> str:
         f"longattn {machine['longattn']} at {machine['commit']}: process CPU time, medians of "
         "rounds in which all run in turn, batch 1.",
     ]
+    lines += like_against_like(result)
     rivals = _table(result, "rival", _speed_up)
     if rivals:
         lines += [
@@ -61,6 +62,42 @@ def markdown(result: dict) -> str:
         told = ", ".join(f"`{name}` {microseconds} µs" for name, microseconds in call.items())
         lines += ["", f"A call so small that only overhead is left, with gradients: {told}."]
     return "\n".join(lines)
+
+
+SAME = 1.15  # times that differ by less are of the same code
+
+
+def like_against_like(result: dict) -> list:
+    """A paragraph for each rival that is as fast held to an instruction set as it is free: then
+    other rows compare instruction sets as well."""
+    ours = {case_key(row): row for row in result["rows"] if row["role"] == "ours"}
+    free = {record.key(row): row for row in result["rows"] if "ms" in row}
+    found = {}
+    for row in result["rows"]:
+        isa = row.get("torch_isa")
+        if row["role"] != "rival" or not isa or "ratio" not in row or row["part"] == "backward":
+            continue
+        other = free.get(record.key(row | {"isa": None, "torch_isa": None}))
+        if other and row["ms"][0] < SAME * other["ms"][0]:
+            found.setdefault((row["contender"], isa), []).append((row, other))
+    told = []
+    for (contender, isa), pairs in found.items():
+        ratios, times = [], []
+        for row, other in pairs:
+            part = {"forward": "forward", "both": "with backward"}[row["part"]]
+            ratios.append(f"{row['ratio'][0]:.2f} {part}")
+            times.append(f"{other['ms'][0]:.4g} ms free and {row['ms'][0]:.4g} ms held ({part})")
+        row, _ = pairs[0]
+        own = ours[case_key(pairs[0][1])].get("isa") or result["machine"]["isa"]
+        told += [
+            "",
+            f"{contender} runs {isa.upper()} code here, whatever the processor can: "
+            f"{row['title']}, N {row['length']}, d{row['head_dim']}, {row['dtype']} takes it "
+            f"{', '.join(times)}, while longattn's kernels use {own}. So rows against torch show "
+            "what one gets from `pip install torch`, and compare instruction sets as well. **Like "
+            f"against like is the row in which both are held to {isa}: {', '.join(ratios)}.**",
+        ]
+    return told
 
 
 def _table(result: dict, role: str, cell) -> list:

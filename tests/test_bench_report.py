@@ -274,6 +274,24 @@ def test_bad_options_are_refused(words, capsys):
     assert "error: " in capsys.readouterr().err
 
 
+def test_a_rival_that_is_as_fast_when_held_is_said_to_be():
+    label = {"isa": "avx2", "torch_isa": "avx2"}
+    held_rows = [row("longattn", **label), row(ms=[21.0, 20.0, 22.0], ratio=[1.1, 1.0, 1.2], **label)]
+    run = result(row("longattn"), row(), *held_rows)
+    _, text = summary.like_against_like(run)
+    assert "torch SDPA runs AVX2 code" in text and "longattn's kernels use avx512" in text
+    assert "20 ms free and 21 ms held (forward)" in text
+    assert "both are held to avx2: 1.10 forward.**" in text
+    assert text in summary.markdown(run)
+    held_rows[1]["ms"] = [40.0, 39.0, 41.0]
+    assert summary.like_against_like(run) == []
+
+
+def test_the_code_of_torchs_product_is_kept_with_a_run():
+    told = record.machine()["torch_matmul"]
+    assert told == "unknown" or told.startswith("oneMKL") and "processors" in told
+
+
 def test_readme_section_of_a_run():
     forced = row(isa="avx2", torch_isa="avx2")
     ours = [row("longattn"), row("longattn", isa="avx2", torch_isa="avx2")]

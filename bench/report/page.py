@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pathlib
 
-from bench import end_to_end, small_call, support_matrix, tables
+from bench import end_to_end, small_call, summary, support_matrix, tables
 from bench.report import lengths, pictures
 
 
@@ -48,7 +48,7 @@ def _how() -> str:
 
 def _run(name: str, result: dict, folder: pathlib.Path, number: int) -> list:
     rows = result["rows"]
-    parts = [f"## {name}", _machine(result)]
+    parts = [f"## {name}", _machine(result), *filter(None, summary.like_against_like(result))]
     if "note" in result:
         parts.append(f"Note: {result['note']}.")
     if rows:
