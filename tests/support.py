@@ -157,16 +157,16 @@ def check(feature: str, subject: Subject, place: Place) -> None:
 
 def _on_a_ring(subject: Subject, place: Place) -> Callable:
     """Three ranks in one process."""
-    dilated = subject.function == "dilated_attention"
-    plan = ring.plan(ROWS, ring.VirtualRing(3), "contiguous" if dilated else "zigzag")
+    by_plan = subject.function == "attention"
+    plan = ring.plan(ROWS, ring.VirtualRing(3), "zigzag" if by_plan else "contiguous")
 
     def call(q, k, v, *learned):
         shards = [plan.shard(x) for x in (q, k, v)]
-        if dilated:
-            outs = subject.call(longattn, *shards, *learned, plan=plan, backend=place.backend)
-        else:
+        if by_plan:
             keywords = subject.keywords(learned)
             outs = plan.attention(*shards, *subject.arguments, **keywords, backend=place.backend)
+        else:
+            outs = subject.call(longattn, *shards, *learned, plan=plan, backend=place.backend)
         return plan.unshard(outs)
 
     return call

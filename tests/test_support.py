@@ -9,6 +9,7 @@ import gpu_support
 import support
 from bench import support_matrix
 from bench.support_matrix import FEATURES
+from longattn import ring
 from support import SUBJECTS, Place
 
 PLACES = ("CPU", "emulated", pytest.param("GPU", marks=gpu_support.marks))
@@ -33,9 +34,12 @@ def test_cell(subject, feature, place, record_property):
         support.check(feature, subject, place)
         return
     record_property("refuses", True)
-    if feature != "ring":  # plans have no such function
-        with pytest.raises(NotImplementedError, match="cu_seqlens"):
-            support.check(feature, subject, place)
+    error, named = NotImplementedError, "cu_seqlens"
+    if feature == "ring":  # plans have no such function, and it takes no plan
+        error, named = TypeError, "plan"
+        assert not hasattr(ring.Plan, subject.function)
+    with pytest.raises(error, match=named):
+        support.check(feature, subject, place)
 
 
 def test_a_wrong_result_is_seen(monkeypatch):
@@ -68,10 +72,12 @@ def test_the_matrix_shows_blanks_refusals_and_failures():
 def test_the_committed_matrix_is_of_these_tests():
     """`pytest tests/test_support.py --support-json bench/results/support_cpu.json` renews it."""
     cells = support_matrix.committed()
-    told = {(cell["subject"], cell["feature"]): cell["found"] for cell in cells}
-    wanted = {
-        (subject.name, feature): "no" if feature in subject.refuses else "yes"
+    places = {"CPU", "emulated"} | {cell["place"] for cell in cells}
+    found = [(cell["subject"], cell["feature"], cell["place"]) for cell in cells]
+    assert len(found) == len(set(found))
+    assert dict(zip(found, (cell["found"] for cell in cells))) == {
+        (subject.name, feature, place): "no" if feature in subject.refuses else "yes"
         for subject in SUBJECTS
         for feature in FEATURES
+        for place in places
     }
-    assert told == wanted
