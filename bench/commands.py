@@ -68,12 +68,14 @@ def _report(given) -> None:
 
 def _compare(given) -> int:
     """1 if something became worse."""
-    found, remarks = changes.compare(record.load(given.before), record.load(given.after))
-    for line in [*remarks, *map(changes.text_of, found)]:
+    before, after = record.load(given.before), record.load(given.after)
+    found, remarks = changes.compare(before, after)
+    lost = changes.lost(before, after)
+    for line in [*remarks, *(f"WORSE  {one}" for one in lost), *map(changes.text_of, found)]:
         print(line)
-    if not found:
+    if not found and not lost:
         print("nothing moved beyond its spread")
-    return 0 if all(change.better for change in found) else 1
+    return 0 if all(change.better for change in found) and not lost else 1
 
 
 def _readme(given) -> None:

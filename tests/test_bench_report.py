@@ -142,7 +142,50 @@ def test_times_of_other_machines_are_not_compared():
 
 def test_rows_of_one_run_only_are_told():
     _, remarks = changes.compare(result(row(), row(length=64)), result(row()))
-    assert remarks == ["1 rows were timed in the first run only"]
+    assert remarks == ["times: 1 row is in the first run only"]
+
+
+def committed() -> dict:
+    """A whole run, with a part of every kind."""
+    return record.load(summary.committed()[0])
+
+
+def times_ten(row, *names):
+    for name in names:
+        value = row[name]
+        row[name] = [10 * x for x in value] if isinstance(value, list) else 10 * value
+
+
+WORSE = {
+    "errors": lambda run: [times_ten(one, "rms", "largest") for one in run["errors"]],
+    "peaks": lambda run: [times_ten(one, "peak_mib") for one in run["rows"] if "peak_mib" in one],
+    "small calls": lambda run: times_ten(run["small_call"], "longattn.attention"),
+    "rings": lambda run: [times_ten(one, "ratio") for one in run["ring"]],
+    "errors of rings": lambda run: [times_ten(one, "out") for one in run["ring_errors"]],
+    "exponents": lambda run: [times_ten(one, "time_exponent") for one in run["scaling"]],
+    "models": lambda run: [times_ten(one, "peak_mib") for one in run["end_to_end"]],
+}
+
+
+@pytest.mark.parametrize("what", WORSE)
+def test_whatever_became_worse_is_seen(what):
+    before, after = committed(), committed()
+    assert changes.compare(before, after) == ([], [])
+    WORSE[what](after)
+    found, _ = changes.compare(before, after)
+    assert found and not any(one.better for one in found)
+    assert all(one.better for one in changes.compare(after, before)[0])
+
+
+def test_a_longattn_that_became_wrong_is_worse(tmp_path, capsys):
+    wrong = row("longattn", not_timed="wrong: out differs")
+    del wrong["ms"]
+    paths = [tmp_path / "before.json", tmp_path / "after.json"]
+    record.save(result(row("longattn"), row()), paths[0])
+    record.save(result(wrong, row()), paths[1])
+    assert main(["compare", *map(str, paths)]) == 1
+    told = capsys.readouterr().out
+    assert "WORSE  dense causal, forward" in told and "wrong: out differs" in told
 
 
 def test_exponents():
