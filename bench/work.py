@@ -31,6 +31,8 @@ def bytes_moved(case, part: str) -> int:
 
 
 MATRIX = 2048
+SMALL_MATRIX = 256
+LONGEST = 0.5  # seconds of a product; a dtype that this processor has no code for takes smaller ones
 COPY_BYTES = 2**28
 
 
@@ -38,14 +40,22 @@ COPY_BYTES = 2**28
 def ceilings(dtype: torch.dtype, device: str, threads: int, clock) -> tuple:
     """(GFLOP/s of a square matrix product, GB/s of a copy, read and written), the best of some
     runs: what torch reaches here and now, with `threads` threads, as the cases have."""
-    a, b = (torch.randn(MATRIX, MATRIX, device=device).to(dtype) for _ in range(2))
-    multiply = _best(lambda: a @ b, clock)
+    size = min(SMALL_MATRIX, MATRIX)
+    while size < MATRIX and 8 * _product_seconds(size, dtype, device, clock, 1) < LONGEST:
+        size *= 2
+    multiply = _product_seconds(size, dtype, device, clock, 6)
     source = torch.ones(COPY_BYTES // 4, device=device)
     target = torch.empty_like(source)
     copy = _best(lambda: target.copy_(source), clock)
-    return 2 * MATRIX**3 / multiply / 1e9, 2 * COPY_BYTES / copy / 1e9
+    return 2 * size**3 / multiply / 1e9, 2 * COPY_BYTES / copy / 1e9
+
+
+def _product_seconds(size: int, dtype, device, clock, runs: int) -> float:
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return _best(lambda: a @ b, clock, runs)
 
 
 def _best(call, clock, runs: int = 6) -> float:
+    """Of some runs after a first."""
     call()
     return min(clock(call)[1] for _ in range(runs))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import longattn
-from bench import run, timing
+from bench import run, timing, truth, work
 from bench.cases.dense import Dense
 from bench.contenders.base import Absent, Contender, imported, ours, square_fits
 from bench.contenders.chunked import CHUNKED
@@ -90,6 +90,40 @@ def test_who_has_no_backward_is_timed_forward(rows):
 def test_who_is_absent_says_why(rows):
     assert rows["gone", "forward"]["not_timed"] == "it has left"
     assert rows["broken", "forward"]["not_timed"].startswith("OSError: libgone.so")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_gradient_that_is_nothing_is_compared_by_size(dtype):
+    """A query that sees one key has no dq."""
+    case = tiny("window", window=1, dtype=dtype)
+    rows = measure(Job(case, rivals=(CHUNKED,)), QUICK)
+    assert [row.get("not_timed") for row in rows] == [None] * 6
+    exact = truth.truth_of(case, case.inputs(), 0)
+    assert exact.input_gradients["dq"].norm() < 1e-12
+    off = truth._errors([torch.full(case.q_shape, 0.5)], {"dq": exact.input_gradients["dq"]})
+    assert off["dq"].relative == pytest.approx(0.5)
+    assert "rms 5.0e-01" in truth.wrong(off, case.tolerance())
+
+
+def test_learned_tensors_are_single_in_double_too():
+    for name, settings in (("scores", "sink_logits"), ("biases", "table")):
+        case = tiny(name, kind=settings, dtype="float64")
+        rivals = tuple(one.name for one in case.rivals() if not one.baseline)
+        rows = measure(Job(case, rivals=rivals), QUICK)
+        assert all("ms" in row for row in rows), rows
+
+
+def test_the_ceiling_of_a_slow_dtype_is_that_of_a_smaller_product(monkeypatch):
+    sizes = []
+
+    def seconds(size, dtype, device, clock, runs):
+        sizes.append(size)
+        return size**3 * 1e-9
+
+    monkeypatch.setattr(work, "_product_seconds", seconds)
+    monkeypatch.setattr(work, "MATRIX", 2048)
+    rate, _ = work.ceilings.__wrapped__(torch.float16, "cpu", 1, timing.cpu_clock)
+    assert sizes == [256, 512, 512] and rate == pytest.approx(2.0)
 
 
 def test_longattn_itself_is_compared(monkeypatch, tmp_path):

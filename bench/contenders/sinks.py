@@ -20,7 +20,8 @@ def attend(q, k, v, logits):
     ahead = torch.ones(scores.shape[2:], dtype=torch.bool, device=q.device).triu(1)
     column = logits[None, :, None, None].to(q.dtype).expand(*scores.shape[:3], 1)
     combined = torch.cat([scores.masked_fill(ahead, -math.inf), column], -1)
-    return combined.softmax(-1, dtype=torch.float32).to(q.dtype)[..., :-1] @ v
+    wide = torch.promote_types(q.dtype, torch.float32)
+    return combined.softmax(-1, dtype=wide).to(q.dtype)[..., :-1] @ v
 
 
 def eager(case) -> Contender:

@@ -26,8 +26,7 @@ def mixed_scores(q, k, v, near, far, is_near, visible):
         for a, b in (near, far)
     )
     scores = torch.where(is_near, first, second).masked_fill(~visible, -math.inf)
-    wide = scores.dtype if scores.dtype == torch.float64 else torch.float32
-    weights = scores.softmax(-1, dtype=wide).to(q.dtype)
+    weights = scores.softmax(-1, dtype=torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
     return weights @ v.repeat_interleave(group, 1)
 
 
@@ -80,14 +79,15 @@ def chunked_lm_infinite(length, rope, window, sink_tokens, ceiling, device="cpu"
         far_q = turned_to(q, torch.full_like(positions, ceiling), rope)
         near_keys, keys, values = (chunked.split(x, borders) for x in (near_k, k, v))
         queries = zip(*(x.split(chunked.CHUNK, 2) for x in (near_q, far_q)))
-        outs = []
+        wide, outs = torch.promote_types(q.dtype, torch.float32), []
         for (near, far), (numbers, hidden, not_far) in zip(queries, plan):
             scores = [_scores(near, chunked.joined(near_keys, numbers), hidden)]
             seen = [chunked.joined(values, numbers)]
             if not not_far.all():
                 scores.append(_scores(far, chunked.joined(keys, first), not_far))
                 seen.append(chunked.joined(values, first))
-            weights = torch.cat(scores, -1).softmax(-1, dtype=torch.float32).to(q.dtype)
+            weights = torch.cat(scores, -1)
+            weights = weights.softmax(-1, dtype=wide).to(q.dtype)
             outs.append(_weighted(weights, torch.cat(seen, 2)))
         return torch.cat(outs, 2)
 
