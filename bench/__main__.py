@@ -31,12 +31,12 @@ def parser() -> argparse.ArgumentParser:
     command("small_call", "the overhead of a call that does next to nothing")
     command("errors", "errors against float64, ours beside the rivals'")
     add = command("scaling", "exponents of time and memory against length")
-    add("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    add("--dtypes", nargs="+", default=standard.DTYPES, choices=standard.DTYPES)
     add = command("ring", "a ring of processes: CPU time of all ranks, bytes, errors")
     add("--length", type=arguments.positive, default=ring.RingCase.length)
     add("--plan", action="store_true", help="project from which block on nothing waits for a link")
-    add("--tflops", type=float, help="of attention kernels, for --plan; default: measured here")
-    add("--bandwidth", type=float, default=25.0, help="GB/s of a link, for --plan (default 25)")
+    add("--tflops", type=arguments.above_zero, help="of attention kernels, for --plan; default: measured here")
+    add("--bandwidth", type=arguments.above_zero, default=25.0, help="GB/s of a link, for --plan (default 25)")
     add = command("end_to_end", "transformers' Llama trained with SDPA and with longattn")
     add("--dtypes", nargs="+", default=standard.DTYPES, choices=standard.DTYPES)
     for name in ("length", "steps", "layers", "hidden"):
@@ -60,9 +60,11 @@ def main(words=None) -> int:
     if given.command == "forced" and held.missing(given.environment, os.environ):
         wanted = held.missing(given.environment, os.environ)
         raise SystemExit(f"forced {given.environment} wants the environment {wanted}")
+    arguments.check_folder(given.json)
     settings = {"repeats": given.repeats, "seconds": given.seconds, "seed": given.seed}
     threads = getattr(given, "threads", 1) if given.command != "threads" else 1
     device = getattr(given, "device", "cpu")
+    arguments.check_device(device)
     options = Options(clock=clock_for(device, threads), **settings)
     if given.command is None:
         run = standard_run(options, settings, given.json)

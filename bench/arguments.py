@@ -6,7 +6,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
+import os
+import pathlib
 import typing
+
+import torch
 
 from bench import timing
 from bench.cases import PATTERNS, Case
@@ -21,7 +25,7 @@ def add_measuring(parser: argparse.ArgumentParser) -> None:
     defaults = Options()
     add("--repeats", type=positive, default=defaults.repeats,
         help="rounds of all contenders (default %(default)s)")  # fmt: skip
-    add("--seconds", type=float, default=defaults.seconds,
+    add("--seconds", type=above_zero, default=defaults.seconds,
         help="of a contender in a case; where one is slower, all run fewer rounds, but no fewer "
         f"than {timing.LEAST_ROUNDS} of --repeats (default %(default)s)")  # fmt: skip
     add("--seed", type=int, default=0, help="of the inputs (default 0)")
@@ -66,6 +70,13 @@ def positive(text: str) -> int:
     return value
 
 
+def above_zero(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0 and finite, got {text}")
+    return value
+
+
 def _option(hint, default) -> dict:
     """argparse's keywords for a field of that type."""
     if hint is tuple:
@@ -99,16 +110,58 @@ def jobs(options: argparse.Namespace) -> list:
     lists = {"length": options.lengths, "dtype": options.dtypes, "head_dim": options.head_dims}
     if "kind" in own:
         lists["kind"] = options.kinds
-    found = []
-    for values in itertools.product(*lists.values()):
-        case = case_class(**settings, **dict(zip(lists, values)))
-        found.append(Job(case, tuple(options.parts), _rivals(case, options.rivals)))
-    return found
+    _check_kinds(case_class, options)
+    cases = [
+        case_class(**settings, **dict(zip(lists, values)))
+        for values in itertools.product(*lists.values())
+    ]
+    for case in cases:
+        _check(case)
+    names = _rivals(cases, options.rivals)
+    return [Job(case, tuple(options.parts), names) for case in cases]
 
 
-def _rivals(case, words):
+def _check_kinds(case_class, options) -> None:
+    """A parameter of a kind that is not asked for would be dropped silently."""
+    for name, kind in getattr(case_class, "OF_KIND", {}).items():
+        value, default = getattr(options, name), getattr(case_class, name)
+        if kind not in options.kinds and value != default:
+            raise SystemExit(
+                f"--{name} {value:g} is for --kinds {kind}, got --kinds {' '.join(options.kinds)}"
+            )
+
+
+def _check(case) -> None:
+    """Ends with a sentence where longattn does not take the case: asked with one row of it."""
+    threads = torch.get_num_threads()
+    one_row = dataclasses.replace(case, length=1, device="cpu")
+    try:
+        with torch.no_grad():
+            one_row.ours()(*one_row.inputs())
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise SystemExit(f"{case.pattern}: {error}") from error
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _rivals(cases: list, words):
     """Names that hold one of the words; None for all."""
     if words is None:
         return None
-    names = [rival.name for rival in case.rivals()]
+    names = dict.fromkeys(rival.name for case in cases for rival in case.rivals())
+    for word in words:
+        if not any(word.lower() in name.lower() for name in names):
+            raise SystemExit(f"--rivals {word}: no name holds it; there are {', '.join(names)}")
     return tuple(n for n in names if any(word.lower() in n.lower() for word in words))
+
+
+def check_device(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("--device cuda wants a GPU that torch can use, and it sees none")
+
+
+def check_folder(path) -> None:
+    """Ends with a sentence if a file could not be written there after all the measuring."""
+    folder = pathlib.Path(path).absolute().parent if path else None
+    if folder and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise SystemExit(f"--json {path}: {folder} is no folder that can be written to")

@@ -65,7 +65,7 @@ class Run:
         with tqdm(total=len(jobs), unit="case", file=sys.stderr) as progress:
             for job in jobs:
                 rows = errors.errors_of(job, options.seed, progress.set_description_str)
-                self.add("errors", rows, [])
+                self.add("errors", rows, [errors.text_of(row) for row in rows])
                 progress.update()
 
     def scaling(self, dtypes, options: Options, patterns=None) -> None:

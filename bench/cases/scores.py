@@ -130,6 +130,7 @@ class Scores(Scored):
 
     pattern = "scores"
     KINDS: ClassVar[tuple] = ("softcap", "sink_logits")
+    OF_KIND: ClassVar[dict] = {"softcap": "softcap"}
 
     def __post_init__(self):
         _check_kind(self)
