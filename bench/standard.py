@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The standard set of a CPU: what README, the report and the goals are made of.
 
+Dense, window and dilated are measured at several lengths, with the dense line, for the length at
+which a pattern overtakes it; README has the longest of them.
+
 Slow contenders that no goal names are left out: the command of a pattern has all of them."""
 
 from __future__ import annotations
@@ -35,10 +38,16 @@ def standard_jobs() -> list:
     for dtype in DTYPES:
         for head_dim in (64, 128):
             jobs.append(_job("dense", PARTS, (SDPA,), dtype, head_dim=head_dim))
-            jobs.append(_job("dense", ("both",), (SDPA,), dtype, head_dim=head_dim, length=2048))
+            jobs += [
+                _job("dense", PARTS, (SDPA,), dtype, head_dim=head_dim, length=length)
+                for length in (1024, 2048)
+            ]
         jobs += [
-            _job("window", PARTS, (CHUNKED,), dtype, **FEW),
-            _job("window", FORWARD, (DENSE_SDPA,), dtype, length=16384, **FEW),
+            *(_job("window", FORWARD, (CHUNKED, DENSE_SDPA), dtype, length=length, **FEW)
+              for length in (1024, 2048, 4096, 16384)),
+            _job("window", PARTS, (CHUNKED, DENSE_SDPA), dtype, **FEW),
+            *(_job("dilated", FORWARD, (GATHERED, DENSE_SDPA), dtype, length=length, **FEW)
+              for length in (4096, 8192)),
             _job("sinks", PARTS, (CHUNKED,), dtype),
             _job("sinks", FORWARD, (FLEX,), dtype, length=4096, **FEW),
             _job("dilated", PARTS, (GATHERED,), dtype, **FEW),
@@ -50,7 +59,7 @@ def standard_jobs() -> list:
             *(_job("biases", PARTS, (PLAIN,), dtype, kind=kind, **FEW) for kind in Biases.KINDS),
             *(_job("scores", PARTS, (PLAIN,), dtype, kind=kind, **FEW) for kind in Scores.KINDS),
             _job("threads", PARTS, (ONE,), dtype),
-        ]
+        ]  # fmt: skip
     return jobs
 
 

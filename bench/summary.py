@@ -100,11 +100,20 @@ def like_against_like(result: dict) -> list:
     return told
 
 
+def longest(rows: list) -> list:
+    """Of rows that differ in length alone, those of the greatest."""
+    most = {}
+    for row in rows:
+        place = record.key(row | {"length": 0})
+        most[place] = max(most.get(place, 0), row["length"])
+    return [row for row in rows if row["length"] == most[record.key(row | {"length": 0})]]
+
+
 def _table(result: dict, role: str, cell) -> list:
     """A line for each case and contender, a cell for each of COLUMNS; nobody who was not timed."""
     ours = {case_key(row): row for row in result["rows"] if row["role"] == "ours"}
     cells, order = {}, []
-    for row in result["rows"]:
+    for row in longest(result["rows"]):
         if row["role"] != role or "ratio" not in row or row["part"] == "backward":
             continue
         sizes = f"N {row['length']}, d{row['head_dim']}, {row['q_heads']} heads"

@@ -219,6 +219,51 @@ def test_crossover():
     assert lengths.crossover(ours, series("dense", (1, 4, 16), (1, 2, 3))) is None
 
 
+def test_series_are_of_one_instruction_set_batch_and_device():
+    rows = [
+        row("longattn", length=length, **label)
+        for length in (1024, 2048)
+        for label in ({}, {"isa": "avx2", "torch_isa": "avx2"}, {"batch": 2}, {"device": "cuda"})
+    ]
+    families = lengths.families(rows)
+    assert [family[0] for family in families] == [
+        "dense causal", "dense causal, both held to avx2", "dense causal, batch 2",
+        "dense causal, cuda",
+    ]  # fmt: skip
+    assert all([len(one.lengths) for one in found] == [2] for found in families.values())
+
+
+def test_the_standard_set_shows_where_patterns_overtake_the_dense_line():
+    measured = {}
+    for job in standard.standard_jobs():
+        for name in job.rivals:
+            place = (job.case.pattern, job.case.dtype, name)
+            measured.setdefault(place, set()).add(job.case.length)
+    for dtype in standard.DTYPES:
+        for pattern in ("window", "dilated"):
+            assert len(measured[pattern, dtype, standard.DENSE_SDPA]) > 1
+        assert len(measured["window", dtype, CHUNKED]) > 2
+        assert len(measured["dense", dtype, "torch SDPA"]) > 2
+
+
+def test_the_keys_of_the_standard_set_differ():
+    keys = [
+        (job.case.pattern, str(job.case), part, name)
+        for job in standard.standard_jobs()
+        for part in job.parts
+        for name in ("longattn", *job.rivals)
+    ]
+    assert len(keys) == len(set(keys))
+
+
+def test_readme_has_the_longest_of_each_case():
+    rows = [row(length=length, part=part) for length in (1, 2) for part in ("forward", "both")]
+    rows.append(row(length=4))
+    assert [(one["length"], one["part"]) for one in summary.longest(rows)] == [
+        (2, "both"), (4, "forward"),
+    ]  # fmt: skip
+
+
 def test_where_we_lose():
     lost = row(ratio=[0.8, 0.7, 0.9])
     unsure = row(part="backward", ratio=[0.95, 0.9, 1.1])

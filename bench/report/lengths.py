@@ -7,6 +7,8 @@ import json
 import math
 from typing import NamedTuple
 
+from bench import held
+
 
 class Series(NamedTuple):
     contender: str
@@ -18,13 +20,16 @@ class Series(NamedTuple):
 
 
 def families(rows: list) -> dict:
-    """(title, dtype, head_dim, q_heads, kv_heads, part) -> Series with two lengths at least."""
+    """(title, dtype, head_dim, q_heads, kv_heads, part) -> Series with two lengths at least.
+
+    The title names a batch, a device and what the process was held to as well."""
     found = {}
     for row in rows:
         if "ms" not in row:
             continue
-        names = ("title", "dtype", "head_dim", "q_heads", "kv_heads", "part")
-        family = (*(row[name] for name in names), json.dumps(row["parameters"], sort_keys=True))
+        names = ("dtype", "head_dim", "q_heads", "kv_heads", "part")
+        others = json.dumps(row["parameters"], sort_keys=True)
+        family = (_title(row), *(row[name] for name in names), others)
         who = (row["contender"], row["role"])
         found.setdefault(family, {}).setdefault(who, []).append(row)
     result = {}
@@ -34,6 +39,12 @@ def families(rows: list) -> dict:
         if series:
             result[family[:-1]] = series
     return result
+
+
+def _title(row: dict) -> str:
+    batch = f", batch {row['batch']}" if row["batch"] > 1 else ""
+    device = f", {row['device']}" if row["device"] != "cpu" else ""
+    return row["title"] + batch + device + held.text_of(row)
 
 
 def _series(who, rows: list) -> Series:
@@ -75,5 +86,6 @@ def sentence(family: tuple, ours: Series, other: Series) -> str:
     if length is None:
         return f"{where}: not faster at any measured length"
     if length == 0:
-        return f"{where}: faster from the shortest measured length, {ours.lengths[0]}, on"
+        shortest = min(set(ours.lengths) & set(other.lengths))
+        return f"{where}: faster from the shortest measured length, {shortest}, on"
     return f"{where}: faster from about {length} on"
