@@ -138,7 +138,7 @@ def sentence(row: dict) -> str:
         f"transformers' Llama ({row['layers']} layers, hidden {row['hidden']}, {row['q_heads']} "
         f"heads, {row['kv_heads']} for keys) trained on bytes of Python's standard library, "
         f"{len(row['losses'])} steps of {row['length']} tokens by AdamW. All start from the same "
-        "weights and take the same steps in turn."
+        "weights and take the same steps in turn; tokens a second of CPU time, by the median step."
     )
 
 

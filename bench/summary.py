@@ -6,6 +6,7 @@ from __future__ import annotations
 import pathlib
 
 from bench import end_to_end, held, record, tables
+from bench.cases import PATTERNS
 
 RESULTS = record.ROOT / "bench" / "results"
 README = record.ROOT / "README.md"
@@ -117,7 +118,8 @@ def _table(result: dict, role: str, cell) -> list:
         if row["role"] != role or "ratio" not in row or row["part"] == "backward":
             continue
         sizes = f"N {row['length']}, d{row['head_dim']}, {row['q_heads']} heads"
-        line = (f"{row['title']}, {sizes}{held.text_of(row)}", row["contender"])
+        clock = ", wall clock" if PATTERNS[row["pattern"]].wall_clock else ""
+        line = (f"{row['title']}{clock}, {sizes}{held.text_of(row)}", row["contender"])
         if line not in cells:
             order.append(line)
         place = (row["dtype"], row["part"])

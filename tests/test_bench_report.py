@@ -47,10 +47,33 @@ def verdict_of(run, against, **where):
     return found[0] if len(found) == 1 else found
 
 
+def test_a_goal_is_about_its_own_case():
+    """Of another size, device or number of threads nothing was asked."""
+    sinks = row(
+        CHUNKED, pattern="sinks", length=8192, head_dim=128,
+        parameters={"window": 1024, "sink_tokens": 64},
+    )  # fmt: skip
+    assert verdict_of(result(sinks), CHUNKED).goal == "≥ 2.3"
+    for other in (
+        {"length": 64}, {"device": "cuda"}, {"head_dim": 64},
+        {"parameters": {"window": 8, "sink_tokens": 2}},
+    ):  # fmt: skip
+        assert verdict_of(result(sinks | other), CHUNKED) == []
+    two_threads = result(sinks)
+    two_threads["machine"] = two_threads["machine"] | {"threads": 2}
+    assert verdict_of(two_threads, CHUNKED) == []
+
+
 def test_a_goal_is_met_or_not():
     assert verdict_of(result(row()), "torch SDPA").met
     slow = verdict_of(result(row(ratio=[1.49, 1.4, 1.6])), "torch SDPA")
     assert not slow.met and (slow.goal, slow.value) == ("≥ 1.5", 1.49)
+
+
+def test_a_goal_that_rounds_disagree_about_says_so():
+    unsure = verdict_of(result(row(ratio=[1.6, 1.4, 1.8])), "torch SDPA")
+    assert goals.answer(unsure) == "met (not in every round)"
+    assert goals.answer(verdict_of(result(row()), "torch SDPA")) == "met"
 
 
 def test_a_price_is_the_inverse_of_a_ratio():
@@ -425,6 +448,11 @@ def test_errors_are_printed(monkeypatch, capsys):
     assert main(["errors"]) == 0
     told = capsys.readouterr().out
     assert told.count("relative") == 8 and CHUNKED in told
+
+
+def test_the_clock_of_several_threads_is_named():
+    rows = [row("longattn", pattern="threads"), row("one", pattern="threads", role="baseline")]
+    assert "| dense causal, wall clock, N 4096" in summary.markdown(result(*rows))
 
 
 def test_readme_section_of_a_run():
