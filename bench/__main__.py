@@ -35,8 +35,17 @@ def parser() -> argparse.ArgumentParser:
     add = command("ring", "a ring of processes: CPU time of all ranks, bytes, errors")
     add("--length", type=arguments.positive, default=ring.RingCase.length)
     add("--plan", action="store_true", help="project from which block on nothing waits for a link")
-    add("--tflops", type=arguments.above_zero, help="of attention kernels, for --plan; default: measured here")
-    add("--bandwidth", type=arguments.above_zero, default=25.0, help="GB/s of a link, for --plan (default 25)")
+    add(
+        "--tflops",
+        type=arguments.above_zero,
+        help="of attention kernels, for --plan; default: measured here",
+    )
+    add(
+        "--bandwidth",
+        type=arguments.above_zero,
+        default=25.0,
+        help="GB/s of a link, for --plan (default 25)",
+    )
     add = command("end_to_end", "transformers' Llama trained with SDPA and with longattn")
     add("--dtypes", nargs="+", default=standard.DTYPES, choices=standard.DTYPES)
     for name in ("length", "steps", "layers", "hidden"):

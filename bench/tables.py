@@ -150,16 +150,20 @@ def end_to_end_table(rows: list) -> str:
     base = {row["dtype"]: row for row in rows if row["contender"] == end_to_end.SDPA}
     cells = []
     for row in rows:
-        sdpa = base[row["dtype"]]
-        apart = max(abs(a - b) for a, b in zip(row["losses"], sdpa["losses"]))
+        sdpa = base.get(row["dtype"])
+        apart = speed = ""
+        if sdpa:
+            speed = f"{row['tokens_per_second'] / sdpa['tokens_per_second']:.2f}"
+        if sdpa and row["contender"] == end_to_end.DENSE:
+            apart = _apart(max(abs(a - b) for a, b in zip(row["losses"], sdpa["losses"])))
         cells.append([
             row["dtype"],
             row["contender"],
             f"{row['tokens_per_second']:.0f}",
-            f"{row['tokens_per_second'] / sdpa['tokens_per_second']:.2f}",
+            speed,
             f"{row['peak_mib']:.0f}" if "peak_mib" in row else "",
             f"{row['losses'][0]:.4f} to {row['losses'][-1]:.4f}",
-            "" if row["contender"] != end_to_end.DENSE else _apart(apart),
+            apart,
         ])  # fmt: skip
     header = ["weights", "attention", "tokens/s", "times SDPA's", "peak MiB of a step", "loss",
               "largest difference from SDPA's"]  # fmt: skip
@@ -169,48 +173,3 @@ def end_to_end_table(rows: list) -> str:
 def _apart(difference: float) -> str:
     """Losses are kept to five digits."""
     return f"{difference:.0e}" if difference else "< 1e-05"
-
-
-def losses(result: dict) -> list:
-    """Sentences: rivals that are faster or more exact, goals that are missed, costs above one."""
-    return _slower(result["rows"]) + _less_exact(result.get("errors", [])) + _missed(result)
-
-
-def _slower(rows: list) -> list:
-    found = []
-    for row in rows:
-        if row["role"] != "rival" or "ratio" not in row or row["ratio"][0] >= 1:
-            continue
-        sure = "" if row["ratio"][2] < 1 else " (but not in every round)"
-        found.append(
-            f"{row['title']}, {row['part']}, {sizes(row)}: {row['contender']} takes "
-            f"{spread(row['ratio'], '.2f')} of longattn's time{sure}"
-        )
-    return found
-
-
-def _less_exact(rows: list) -> list:
-    """Where our error is more than twice that of the least exact rival."""
-    best = {}
-    for row in rows:
-        if row["contender"] != "longattn":
-            line = (row["title"], row["dtype"], row["tensor"])
-            best[line] = max(best.get(line, 0.0), row["rms"])
-    found = []
-    for row in rows:
-        rival = best.get((row["title"], row["dtype"], row["tensor"]))
-        if row["contender"] == "longattn" and rival and row["rms"] > 2 * rival:
-            found.append(
-                f"{row['title']}, {row['dtype']}: the rms error of {row['tensor']} is "
-                f"{row['rms']:.1e}, that of every rival at most {rival:.1e}"
-            )
-    return found
-
-
-def _missed(result: dict) -> list:
-    return [
-        f"goal missed: {one.work} against {one.against}: {one.goal} was asked, "
-        f"{goals.text_of(one)} is reached"
-        for one in goals.verdicts(result)
-        if one.met is False
-    ]

@@ -32,7 +32,7 @@ def bytes_moved(case, part: str) -> int:
 
 MATRIX = 2048
 SMALL_MATRIX = 256
-LONGEST = 0.5  # seconds of a product; a dtype that this processor has no code for takes smaller ones
+LONGEST = 0.5  # seconds of a product; a dtype without code of its own takes smaller ones
 COPY_BYTES = 2**28
 
 

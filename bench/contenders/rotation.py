@@ -51,8 +51,12 @@ def rotations(case, rope) -> tuple:
 
     def halves():
         if case.torch_dtype.itemsize < 4:
-            raise Absent("torch is slower at halves of 16-bit rows than at Hugging Face's whole ones")
-        return halves_turned(*tables(torch.arange(case.length), rope, case.torch_dtype, case.device))
+            raise Absent(
+                "torch is slower at halves of 16-bit rows than at Hugging Face's whole ones"
+            )
+        return halves_turned(
+            *tables(torch.arange(case.length), rope, case.torch_dtype, case.device)
+        )
 
     return (
         Contender(EAGER, eager),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pathlib
 
-from bench import end_to_end, small_call, summary, support_matrix, tables
+from bench import end_to_end, losses, small_call, summary, support_matrix, tables
 from bench.report import lengths, pictures
 
 
@@ -67,6 +67,7 @@ def _run(name: str, result: dict, folder: pathlib.Path, number: int) -> list:
         parts.append(f"![growth]({picture})")
     if result.get("ring"):
         parts += ["### Rings of processes on one machine", tables.ring_table(result["ring"])]
+    if result.get("ring_errors"):
         parts += [tables.ring_errors_table(result["ring_errors"])]
     if result.get("end_to_end"):
         picture = f"loss_{number}.png"
@@ -74,7 +75,7 @@ def _run(name: str, result: dict, folder: pathlib.Path, number: int) -> list:
         parts += ["### A whole model", end_to_end.sentence(result["end_to_end"][0])]
         parts += [tables.end_to_end_table(result["end_to_end"]), f"![losses]({picture})"]
     if result.get("small_call"):
-        parts += ["### Overhead", small_call.text_of(result["small_call"]).capitalize() + "."]
+        parts += ["### Overhead", _sentence(small_call.text_of(result["small_call"]))]
     if result.get("build"):
         parts += ["### Build", _build(result["build"])]
     return parts + ["### Where we lose", _losses(result)]
@@ -109,12 +110,16 @@ def _against_length(rows: list, folder: pathlib.Path, number: int) -> list:
     return ["### Against length", *parts] if parts else []
 
 
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
 def _build(build: dict) -> str:
     return tables.table(["what", "value"], [[name, str(value)] for name, value in build.items()])
 
 
 def _losses(result: dict) -> str:
-    found = tables.losses(result)
+    found = losses.losses(result)
     if not found:
         return "Nowhere in this run."
     return "\n".join(f"- {sentence}" for sentence in found)
