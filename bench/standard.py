@@ -19,7 +19,11 @@ from bench.contenders.flex import FLEX
 from bench.contenders.gathered import GATHERED
 from bench.contenders.grouped import GROUPED
 from bench.contenders.rotation import COMPILED, COPY, EAGER, HALVES
-from bench.contenders.sdpa import SDPA
+from bench.contenders.sdpa import FLOAT_MASK, SDPA
+from bench.contenders.sinks import EAGER as COLUMN
+from bench.contenders.sinks import FUSED
+from bench.contenders.two_bands import CHUNKED as BANDS_CHUNKED
+from bench.contenders.two_bands import EAGER as BANDS
 from bench.contenders.xpos import EAGER as XPOS
 from bench.measure import PARTS, Job
 
@@ -54,10 +58,13 @@ def standard_jobs() -> list:
             _job("shifted", PARTS, (GROUPED,), dtype, **FEW),
             _job("rotary", PARTS, ROTATIONS, dtype),
             _job("rerope", PARTS, (DENSE,), dtype, **FEW),
-            _job("lm_infinite", PARTS, (LAMBDA,), dtype, **FEW),
+            _job("rerope", PARTS, (BANDS,), dtype, length=2048, **FEW),
+            _job("lm_infinite", PARTS, (LAMBDA, BANDS_CHUNKED), dtype, **FEW),
             _job("xpos", PARTS, (DENSE, XPOS), dtype, **FEW),
-            *(_job("biases", PARTS, (PLAIN,), dtype, kind=kind, **FEW) for kind in Biases.KINDS),
-            *(_job("scores", PARTS, (PLAIN,), dtype, kind=kind, **FEW) for kind in Scores.KINDS),
+            *(_job("biases", PARTS, (PLAIN, *more), dtype, kind=kind, **FEW)
+              for kind, more in zip(Biases.KINDS, ((FLOAT_MASK, FLEX), (), (), ()), strict=True)),
+            *(_job("scores", PARTS, (PLAIN, *more), dtype, kind=kind, **FEW)
+              for kind, more in zip(Scores.KINDS, ((FLEX,), (FUSED, COLUMN)), strict=True)),
             _job("threads", PARTS, (ONE,), dtype),
         ]  # fmt: skip
     return jobs

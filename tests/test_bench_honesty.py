@@ -9,6 +9,7 @@ import torch
 import longattn
 from bench import run, timing, truth, work
 from bench.cases.dense import Dense
+from bench.contenders import flex
 from bench.contenders.base import Absent, Contender, imported, ours, square_fits
 from bench.contenders.chunked import CHUNKED
 from bench.measure import Job, Options, measure
@@ -153,6 +154,8 @@ def test_packages_that_are_not_there_say_so():
 def test_matrices_that_do_not_fit_are_not_tried():
     with pytest.raises(Absent, match="GiB"):
         square_fits(tiny("dense", length=2**22), 3)
+    with pytest.raises(Absent, match="its mask of all pairs needs about .* GiB"):
+        flex.flex(tiny("dense", length=2**20), flex.causal).prepare()
 
 
 def test_contenders_run_in_turn_and_the_order_turns_around():

@@ -157,7 +157,7 @@ class Scores(Scored):
 
     def _rivals(self):
         if self.kind == "sink_logits":
-            return (sinks.eager(self),)
+            return (sinks.fused(), sinks.eager(self))
 
         def score(value, head, query, key):
             return self.softcap * torch.tanh(value / self.softcap)

@@ -58,9 +58,17 @@ def square_fits(case, matrices: float) -> None:
     if case.device != "cpu":
         return  # torch says so itself, and nothing is lost
     square = case.batch * case.q_heads * case.length**2
-    needed, free = square * case.torch_dtype.itemsize * matrices, bytes_available()
+    _fits(square * case.torch_dtype.itemsize * matrices, "matrices of scores need")
+
+
+def pairs_fit(case) -> None:
+    """Raises Absent unless what is made of one mask of all pairs leaves half the memory: about ten
+    bytes a pair."""
+    if case.device == "cpu":
+        _fits(10 * case.length**2, "mask of all pairs needs")
+
+
+def _fits(needed: float, what: str) -> None:
+    free = bytes_available()
     if needed > free / 2:
-        raise Absent(
-            f"its matrices of scores need about {needed / 2**30:.0f} GiB, {free / 2**30:.0f} GiB "
-            "are free"
-        )
+        raise Absent(f"its {what} about {needed / 2**30:.0f} GiB, {free / 2**30:.0f} GiB are free")

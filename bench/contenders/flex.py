@@ -7,7 +7,7 @@ import functools
 
 import torch
 
-from bench.contenders.base import Absent, Contender
+from bench.contenders.base import Absent, Contender, pairs_fit
 
 FLEX = "FlexAttention, compiled"
 
@@ -20,6 +20,8 @@ def flex(case, visible, score=None, name=FLEX) -> Contender:
             from torch.nn.attention.flex_attention import create_block_mask, flex_attention
         except ImportError as error:
             raise Absent(f"this torch has no FlexAttention: {error}") from error
+
+        pairs_fit(case)
 
         def mask(batch, head, query, key):
             return visible(query, key)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import torch
 
 from bench.contenders.base import Absent, Contender
+from bench.contenders.sdpa import flash
 
 GATHERED = "gather + SDPA + merge"
 
@@ -67,12 +68,5 @@ def _branch(q, k, v, segment_length, rate):
     """Of the kept rows: out [..., rows, dim] and lse [..., rows], without its gradient."""
     q, k, v = (_kept(x, segment_length, rate) for x in (q, k, v))
     shape = q.shape[:-1]
-    out, lse = _flash(*(x.reshape(-1, *x.shape[3:]) for x in (q, k, v)))
+    out, lse = flash(*(x.reshape(-1, *x.shape[3:]) for x in (q, k, v)))
     return out.view(*shape, -1), lse.detach().reshape(shape)
-
-
-def _flash(q, k, v):
-    """Causal; (out, lse)."""
-    if q.device.type == "cpu":
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, is_causal=True)
-    return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, is_causal=True)[:2]

@@ -28,16 +28,14 @@ def grouped(case) -> Contender:
 def shifted(q, k, v, group_size):
     """The second half of the heads has its borders half a group on; nothing wraps around."""
     half = q.shape[1] // 2
-    still = _in_groups(*(x[:, :half] for x in (q, k, v)), group_size)
-    moved = [x[:, half:] for x in (q, k, v)]
+    # Split, not sliced: the gradient of a slice is as long as what it was cut from.
+    first, moved = zip(*(x.split([half, x.shape[1] - half], 1) for x in (q, k, v)))
+    still = _in_groups(*first, group_size)
     border = group_size // 2
     length = q.shape[2]
-    pieces = ((0, border), (border, length - border), (length - border, length))
-    outs = [
-        _in_groups(*(x[:, :, start:stop] for x in moved), min(group_size, stop - start))
-        for start, stop in pieces
-        if stop > start
-    ]
+    sizes = [size for size in (border, length - 2 * border, border) if size]
+    pieces = zip(*(x.split(sizes, 2) for x in moved))
+    outs = [_in_groups(*piece, min(group_size, size)) for piece, size in zip(pieces, sizes)]
     return torch.cat([still, torch.cat(outs, 2)], 1)
 
 

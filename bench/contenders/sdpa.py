@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from bench.contenders.base import Absent, Contender, square_fits
 
 SDPA = "torch SDPA"  # on a CPU: its flash kernel
+FLOAT_MASK = f"{SDPA} + float mask"
 
 
 def attend(q, k, v, **keywords):
@@ -67,12 +68,13 @@ def masked(case, visible, name=f"{SDPA} + bool mask") -> Contender:
         square_fits(case, 3)
         position = torch.arange(case.length, device=case.device)
         mask = visible(position[:, None], position)
+        mask = mask if mask.dim() == 2 else mask[None]  # the fused kernel takes no three dimensions
         return lambda q, k, v, *_: attend(q, k, v, attn_mask=mask)
 
     return Contender(name, prepare)
 
 
-def biased(case, bias_matrix, name=f"{SDPA} + float mask") -> Contender:
+def biased(case, bias_matrix, name=FLOAT_MASK) -> Contender:
     """With an additive [heads, length, length] mask, made before the clock runs. The bias has no
     gradient here."""
 
@@ -82,6 +84,14 @@ def biased(case, bias_matrix, name=f"{SDPA} + float mask") -> Contender:
         distance = position[:, None] - position
         mask = bias_matrix(distance).to(case.torch_dtype)
         mask.masked_fill_(distance < 0, -torch.inf)
+        mask = mask[None]  # of three dimensions it would not reach the fused kernel
         return lambda q, k, v, *_: attend(q, k, v, attn_mask=mask)
 
     return Contender(name, prepare)
+
+
+def flash(q, k, v):
+    """Causal, by the fused kernel itself: (out, lse)."""
+    if q.device.type == "cpu":
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, is_causal=True)
+    return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, is_causal=True)[:2]
