@@ -18,7 +18,7 @@ PARTS = ("forward", "backward", "both")
 @dataclasses.dataclass(frozen=True)
 class Options:
     repeats: int = 9  # rounds, in which every contender runs once
-    seconds: float = 3.0  # of one contender and pass; where one is slower, all run fewer rounds
+    seconds: float = 2.0  # of one contender and pass; where one is slower, all run fewer rounds
     seed: int = 0
     clock: Callable = timing.cpu_clock
 

@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 import torch
 from tqdm import tqdm
@@ -109,6 +110,7 @@ class Run:
 
 
 def standard_run(options: Options, settings: dict, path) -> Run:
+    start = time.monotonic()
     run = Run(settings, path)
     run.small_call()
     run.measure(standard.standard_jobs(), options)
@@ -119,7 +121,10 @@ def standard_run(options: Options, settings: dict, path) -> Run:
     run.scaling(["float32"], options)
     run.ring(options)
     run.end_to_end(standard.DTYPES, options)
+    run.result["minutes"] = round((time.monotonic() - start) / 60, 1)
+    run.save()
     goals.tell(run.result)
+    print(f"all of it took {run.result['minutes']} minutes")
     return run
 
 

@@ -49,7 +49,7 @@ def standard_jobs() -> list:
         jobs += [
             *(_job("window", FORWARD, (CHUNKED, DENSE_SDPA), dtype, length=length, **FEW)
               for length in (1024, 2048, 4096, 16384)),
-            _job("window", PARTS, (CHUNKED, DENSE_SDPA), dtype, **FEW),
+            _job("window", PARTS, (CHUNKED,), dtype, **FEW),
             *(_job("dilated", FORWARD, (GATHERED, DENSE_SDPA), dtype, length=length, **FEW)
               for length in (4096, 8192)),
             _job("sinks", PARTS, (CHUNKED,), dtype),
@@ -64,7 +64,8 @@ def standard_jobs() -> list:
             *(_job("biases", PARTS, (PLAIN, *more), dtype, kind=kind, **FEW)
               for kind, more in zip(Biases.KINDS, ((FLOAT_MASK, FLEX), (), (), ()), strict=True)),
             *(_job("scores", PARTS, (PLAIN, *more), dtype, kind=kind, **FEW)
-              for kind, more in zip(Scores.KINDS, ((FLEX,), (FUSED, COLUMN)), strict=True)),
+              for kind, more in zip(Scores.KINDS, ((FLEX,), (FUSED,)), strict=True)),
+            _job("scores", PARTS, (COLUMN,), dtype, kind="sink_logits", length=2048, **FEW),
             _job("threads", PARTS, (ONE,), dtype),
         ]  # fmt: skip
     return jobs

@@ -10,6 +10,7 @@ from bench.__main__ import main
 from bench.contenders.chunked import CHUNKED
 from bench.measure import Job, Options
 from bench.report import lengths
+from bench.run import Run
 from bench_rows import committed, result, row
 from bench_shapes import EVERY, tiny
 
@@ -106,6 +107,17 @@ def test_more_memory_than_a_rival_and_slower_small_calls_are_losses():
     assert "with longattn, causal is 120 MiB, with torch SDPA 100" in told
 
 
+def test_the_standard_run_says_how_long_it_took(monkeypatch, tmp_path, capsys):
+    for name in ("standard_jobs", "error_jobs"):
+        monkeypatch.setattr(standard, name, lambda: [])
+    monkeypatch.setattr(standard, "forced_jobs", lambda: {})
+    for name in ("small_call", "scaling", "ring", "end_to_end"):
+        monkeypatch.setattr(Run, name, lambda self, *_: None)
+    assert main(["--json", str(tmp_path / "run.json")]) == 0
+    assert record.load(tmp_path / "run.json")["minutes"] == 0.0
+    assert "all of it took 0.0 minutes" in capsys.readouterr().out
+
+
 def test_a_run_that_was_stopped_can_be_read(tmp_path):
     run = committed()
     del run["ring_errors"]
@@ -149,7 +161,7 @@ def test_a_run_is_saved_whole(files, capsys):
     assert len(timed) == 2 * 3 * 3  # lengths, parts, contenders
     absent = {one["contender"]: one["not_timed"] for one in found["rows"] if "not_timed" in one}
     assert absent == {"flash_attn": "flash_attn runs on CUDA only"}
-    assert found["options"] == {"repeats": 2, "seconds": 3.0, "seed": 0}
+    assert found["options"] == {"repeats": 2, "seconds": 2.0, "seed": 0}
     assert not list(files[0].parent.glob("*.partial"))
 
 

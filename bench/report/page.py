@@ -83,6 +83,8 @@ def _run(name: str, result: dict, folder: pathlib.Path, number: int) -> list:
 
 def _machine(result: dict) -> str:
     facts = {**result["machine"], **result["options"]}
+    if "minutes" in result:
+        facts["minutes of this run"] = result["minutes"]
     return "\n".join(f"- {name}: {value}" for name, value in facts.items())
 
 
