@@ -17,6 +17,7 @@ def test_every_committed_row_is_whole():
         assert len(keys) == len(set(keys)) > 0
         for row in result["rows"]:
             assert ("ms" in row) != ("not_timed" in row)
+            assert row["role"] != "ours" or "ms" in row, "longattn was wrong"
 
 
 def test_ratios_and_times_of_the_same_rounds_agree():
