@@ -6,22 +6,15 @@ longattn is given [batch, length, heads, dim], contiguous, the layout of its own
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import longattn
-from bench.gpu_contender import (
-    HEADS_FIRST,
-    OURS,
-    PACKED,
-    Case,
-    Contender,
-    attend,
-    ours,
-    plain,
-)
+from bench import cases, gpu_truth
+from bench.gpu_contender import HEADS_FIRST, OURS, PACKED, Case, Contender, attend, ours, plain
 from bench.gpu_dilated import branches_as_dense, gathered_dilated
 from bench.gpu_positions import position_cases
 from bench.gpu_ring import ring_cases
@@ -38,7 +31,7 @@ def sdpa(name: str, backend: SDPBackend, grouped=False) -> Contender:
                 q, k, v, is_causal=True, enable_gqa=grouped
             )
 
-    return Contender(name, plain(call), HEADS_FIRST, OURS)
+    return Contender(name, plain(call), gpu_truth.attention(Causal()), HEADS_FIRST)
 
 
 def dense_case(head_dim, length, heads=16) -> Case:
@@ -85,9 +78,10 @@ def flex_case(length, window, sink_tokens, heads=16) -> Case:
         compiled = torch.compile(flex_attention, fullgraph=True, dynamic=False)
         return functools.partial(compiled, block_mask=mask), []
 
+    mask = Window(window, sink_tokens=sink_tokens)
     contenders = (
-        attend(Window(window, sink_tokens=sink_tokens)),
-        Contender("FlexAttention, compiled", prepare, HEADS_FIRST, OURS),
+        attend(mask),
+        Contender("FlexAttention, compiled", prepare, gpu_truth.attention(mask), HEADS_FIRST),
     )
     pairs = heads * lambda_pairs(length, window, sink_tokens)
     name = f"window {window}" + (f" + {sink_tokens} sinks" if sink_tokens else "")
@@ -97,8 +91,9 @@ def flex_case(length, window, sink_tokens, heads=16) -> Case:
 def longnet_case(length, segments, rates, heads=16) -> Case:
     """The branches as dense problems: as many rows, heads and segments, contiguous, no mixing."""
     branches = list(zip(segments, rates))
+    exact = cases.Dilated(segment_lengths=segments, dilation_rates=rates, detach_weights=False)
     contenders = (
-        ours(lambda *qkv: longattn.dilated_attention(*qkv, segments, rates)),
+        ours(lambda *qkv: longattn.dilated_attention(*qkv, segments, rates), exact.truth),
         attend(Causal(), "branches as dense causal", layout=branches_as_dense(branches)),
     )
     pairs = sum(dilated_pairs(length, *branch, heads) for branch in branches)
@@ -114,11 +109,13 @@ def gathered_case(length, segments, rates, heads=16) -> Case:
     def gathered(q, k, v):
         return gathered_dilated(q, k, v, segments, rates)
 
+    exact = cases.Dilated(segment_lengths=segments, dilation_rates=rates, detach_weights=False)
+    # The gradient of torchscale's code, which is what its rival computes.
+    truth = dataclasses.replace(exact, detach_weights=True).truth
     contenders = (
-        ours(call),
-        # The gradient of torchscale's code, which is what its rival computes.
-        ours(functools.partial(call, detach_weights=True), detached),
-        Contender("gather + SDPA flash", plain(gathered), HEADS_FIRST, detached),
+        ours(call, exact.truth),
+        ours(functools.partial(call, detach_weights=True), truth, detached),
+        Contender("gather + SDPA flash", plain(gathered), truth, HEADS_FIRST),
     )
     pairs = sum(dilated_pairs(length, *branch, heads) for branch in zip(segments, rates))
     return Case(f"dilated {list(segments)} / {list(rates)}", length, heads, 64, contenders, pairs)
@@ -142,13 +139,15 @@ def packed_case(lengths, heads=16, sink_tokens=None) -> Case:
         forward = torch.ops.aten._flash_attention_forward
         return lambda *qkv: forward(*qkv, *arguments)[0], []
 
+    causal = gpu_truth.documents(ends, Causal())
     contenders = [
-        Contender(OURS, packed(Causal()), PACKED),
-        Contender("torch flash, varlen", varlen, PACKED, OURS),
+        Contender(OURS, packed(Causal()), causal, PACKED, "ours"),
+        Contender("torch flash, varlen", varlen, causal, PACKED),
     ]
     if sink_tokens is not None:
         window = Window(1024, sink_tokens=sink_tokens)
-        contenders.append(Contender("window + sinks", packed(window), PACKED))
+        truth = gpu_truth.documents(ends, window)
+        contenders.append(Contender("window + sinks", packed(window), truth, PACKED, "ours"))
     pairs = heads * sum(map(causal_pairs, lengths))
     name = f"packed, {len(lengths)} documents"
     return Case(name, ends[-1], heads, 128, tuple(contenders), pairs)
@@ -157,15 +156,15 @@ def packed_case(lengths, heads=16, sink_tokens=None) -> Case:
 def score_case(length, heads=16, distances=1024) -> Case:
     """Biases, softcap and sink logits beside a call without; learned ones want gradients."""
 
-    def with_bias(**arguments):
-        return lambda *qkv: longattn.attention(*qkv, Causal(), **arguments)
+    def given(name, truth, **arguments):
+        return ours(lambda *qkv: longattn.attention(*qkv, Causal(), **arguments), truth, name)
 
-    def learned(make, build):
+    def learned(name, truth, make, build):
         def prepare(device):
             values = make(device).requires_grad_()
             return lambda *qkvx: longattn.attention(*qkvx[:3], Causal(), **build(qkvx[3])), [values]
 
-        return prepare
+        return Contender(name, prepare, truth, role="ours")
 
     def vector(device):
         return torch.linspace(0.01, 1, heads, device=device)
@@ -173,13 +172,15 @@ def score_case(length, heads=16, distances=1024) -> Case:
     def table(device):
         return torch.zeros(heads, distances, device=device)
 
+    alibi, by_distance = (cases.Biases(kind=kind).truth for kind in ("alibi", "table"))
+    sinks = cases.Scores(kind="sink_logits").truth
     contenders = (
         attend(Causal()),
-        ours(with_bias(bias=longattn.Alibi()), "ALiBi"),
-        Contender("ALiBi, learned", learned(vector, lambda x: {"bias": longattn.Alibi(x)})),
-        Contender("table", learned(table, lambda x: {"bias": longattn.RelativeBias(x)})),
-        ours(with_bias(softcap=50.0), "softcap"),
-        Contender("sink logits", learned(vector, lambda x: {"sink_logits": x})),
+        given("ALiBi", alibi, bias=longattn.Alibi()),
+        learned("ALiBi, learned", alibi, vector, lambda x: {"bias": longattn.Alibi(x)}),
+        learned("table", by_distance, table, lambda x: {"bias": longattn.RelativeBias(x)}),
+        given("softcap", cases.Scores(kind="softcap", softcap=50.0).truth, softcap=50.0),
+        learned("sink logits", sinks, vector, lambda x: {"sink_logits": x}),
     )
     pairs = causal_pairs(length) * heads
     return Case("score arguments", length, heads, 128, contenders, pairs)

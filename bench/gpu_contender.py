@@ -9,15 +9,15 @@ from typing import Callable, NamedTuple, Optional
 import torch
 
 import longattn
-
-OURS = "longattn"
+from bench import gpu_truth
+from bench.contenders.base import OURS
 
 
 class Layout(NamedTuple):
     """Between the tensors of a case and those that a contender takes."""
 
     split: Callable  # of a tensor -> the contender's own, one a call
-    join: Optional[Callable] = None  # the way back, of all pieces; None: it cannot be compared
+    join: Optional[Callable] = None  # the way back, of all pieces; None: every call is compared
     together: bool = False  # one call takes and gives lists of all pieces
 
 
@@ -30,8 +30,9 @@ PACKED = Layout(lambda x: [x[0].clone()], lambda x: x[0][None])
 class Contender:
     name: str
     prepare: Callable  # of the device -> (function of the inputs and of `extra`, list of `extra`)
+    truth: Callable  # (inputs and `extra` in float64, start, stop) -> rows of the results
     layout: Layout = ROWS_FIRST
-    agrees_with: Optional[str] = None  # whose results it must give
+    role: str = "rival"  # "ours": a call of longattn; "baseline": a yardstick
     visible_pairs: Optional[int] = None  # None: those of the case
 
 
@@ -40,12 +41,13 @@ def plain(function) -> Callable:
     return lambda device: (function, [])
 
 
-def ours(function, name=OURS, **fields) -> Contender:
-    return Contender(name, plain(function), **fields)
+def ours(function, truth, name=OURS, **fields) -> Contender:
+    return Contender(name, plain(function), truth, role="ours", **fields)
 
 
 def attend(mask, name=OURS, **fields) -> Contender:
-    return ours(lambda *qkv: longattn.attention(*qkv, mask), name, **fields)
+    truth = gpu_truth.attention(mask)
+    return ours(lambda *qkv: longattn.attention(*qkv, mask), truth, name, **fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,14 @@ class Case:
         return [values(letter) for letter in self.inputs], [values(x) for x in self.results]
 
 
+class Compared(NamedTuple):
+    """Tensors and functions that bench.truth asks for; the layout is that of `inputs`."""
+
+    inputs: list
+    outputs: Callable
+    input_gradients: Callable  # of gradients of the outputs
+
+
 class Prepared:
     """A contender with tensors of its own."""
 
@@ -87,10 +97,11 @@ class Prepared:
         in_order = pieces if self.layout.together else self.calls
         self.leaves = [leaf for several in in_order for leaf in several] + self.extra
         self.pieces = len(pieces[0]) if self.layout.together else 1  # of a tensor, in a call
-        self.gradients = [
-            gradient for call in zip(*map(self.layout.split, gradients)) for gradient in call
-        ]
+        self.gradients = self._own(gradients)
         self.results = self.forward()
+
+    def _own(self, gradients: list) -> list:
+        return [gradient for call in zip(*map(self.layout.split, gradients)) for gradient in call]
 
     def forward(self) -> list:
         results = []
@@ -109,18 +120,31 @@ class Prepared:
     def both(self) -> tuple:
         return torch.autograd.grad(self.forward(), self.leaves, self.gradients)
 
-    def to_compare(self) -> list:
-        """Results and gradients in the layout of the case."""
-        inputs = len(self.leaves) - len(self.extra)
-        found = [*(result.detach() for result in self.results), *self.backward()[:inputs]]
+    def compared(self, inputs: list) -> list:
+        """What there is to compare: the whole, or each call where nothing joins them."""
+        if self.layout.join is None:
+            return [self._of_call(number) for number in range(len(self.calls))]
+        return [Compared([*inputs, *self.extra], self._outputs, self._input_gradients)]
+
+    def _outputs(self) -> list:
+        return self._joined([result.detach() for result in self.results])
+
+    def _input_gradients(self, gradients: list) -> list:
+        found = torch.autograd.grad(
+            self.results, self.leaves, self._own(gradients), retain_graph=True
+        )
+        count = len(self.leaves) - len(self.extra)
+        return [*self._joined(found[:count]), *found[count:]]
+
+    def _joined(self, found) -> list:
         count = self.pieces
         groups = [found[i : i + count] for i in range(0, len(found), count)]
         return [self.layout.join(pieces) for pieces in groups]
 
+    def _of_call(self, number: int) -> Compared:
+        call, result = self.calls[number], self.results[number]
 
-def differences(one: Prepared, other: Prepared) -> list:
-    """|one - other| / |other|, as vectors, of each result and of each gradient."""
-    return [
-        round(((a.float() - b.float()).norm() / b.float().norm()).item(), 5)
-        for a, b in zip(one.to_compare(), other.to_compare(), strict=True)
-    ]
+        def input_gradients(gradients):
+            return torch.autograd.grad(result, call, gradients, retain_graph=True)
+
+        return Compared(list(call), lambda: [result.detach()], input_gradients)

@@ -23,7 +23,7 @@ class Side(NamedTuple):
 
 class Goal(NamedTuple):
     name: str
-    figure: str  # ms, tflops or gb_s
+    figure: str  # ms, tflops or gbs
     mine: Side
     than: Optional[Side]  # None: the figure itself is compared
     holds: Callable
@@ -56,7 +56,7 @@ GOALS = (
             Side("window 1024, sinks", length=65536), 1.15, 1.2),
     at_most("LongNet in the time of its branches", Side("dilated [2048, 4096, 8192, 16384"),
             Side("dilated [2048, 4096, 8192, 16384", "branches as dense causal"), 1.15),
-    at_least("apply_rotary over copy bandwidth", "gb_s", Side("apply_rotary"),
+    at_least("apply_rotary over copy bandwidth", "gbs", Side("apply_rotary"),
              Side("apply_rotary", "copy"), 0.85, 0.85),
     at_most("ReRoPE in the time of RoPE", Side(ROPE, "ReRoPE"), Side(ROPE), 1.15),
     at_most("lambda with a ceiling in the time without", Side("lambda with RoPE", "with ceiling"),
@@ -75,8 +75,11 @@ GOALS = (
 def figure_of(rows: list, side: Side, part: str, figure: str) -> Optional[float]:
     for row in rows:
         same = row["contender"] == side.contender and row["head_dim"] == side.head_dim
-        if same and row["case"].startswith(side.case) and side.length in (None, row["length"]):
-            return row.get(part, {}).get(figure)
+        same = same and row["title"].startswith(side.case) and row["part"] == part
+        if same and side.length in (None, row["length"]) and "ms" in row:
+            return {"ms": row["ms"][0], "tflops": row.get("gflops", 0.0) / 1e3}.get(
+                figure, row.get(figure)
+            )
     return None
 
 

@@ -4,7 +4,8 @@ into pieces and merging them costs. Nothing is sent; blocks are copied where the
 
 from __future__ import annotations
 
-from bench.gpu_contender import OURS, Case, Contender, Layout, attend, plain
+from bench import gpu_truth
+from bench.gpu_contender import Case, Contender, Layout, attend, plain
 from bench.visible_pairs import causal_pairs, lambda_pairs
 from longattn import ring
 from longattn.masks import Causal, Window
@@ -28,8 +29,9 @@ def _case(name: str, mask, layout: str, length: int, pairs: int, heads=16) -> Ca
     on_ring = Contender(
         ON_A_RING,
         plain(lambda *qkv: plan.attention(*qkv, mask)),
+        gpu_truth.attention(mask),
         Layout(plan.shard, plan.unshard, together=True),
-        agrees_with=OURS,
+        role="ours",
     )
     name = f"{ON_A_RING}, {name}, {layout}"
     return Case(name, length, heads, 128, (attend(mask), on_ring), pairs * heads)

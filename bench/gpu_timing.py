@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from typing import Callable, NamedTuple
 
@@ -14,12 +13,10 @@ FLUSH_BYTES = 2**30  # larger than any L2, and long enough to queue the next cal
 
 
 class Times(NamedTuple):
-    """Milliseconds of a call."""
+    """Milliseconds of a call, of each round."""
 
-    median: float
-    smallest: float
-    largest: float
-    host: float  # median, until the call had queued its work: where the GPU may wait for the host
+    gpu: list  # between events around it
+    host: list  # until the call had queued its work: where the GPU may wait for the host
 
 
 def milliseconds(calls: dict, most_rounds: int = 25, seconds: float = 1.2) -> dict:
@@ -51,13 +48,10 @@ def milliseconds(calls: dict, most_rounds: int = 25, seconds: float = 1.2) -> di
             if name not in errors:
                 found[name].append(attempt(name, lambda call: _once(call, flush)))
     return errors | {
-        name: _summary(rounds) for name, rounds in found.items() if name not in errors
+        name: Times(*map(list, zip(*rounds)))
+        for name, rounds in found.items()
+        if name not in errors
     }
-
-
-def _summary(rounds: list) -> Times:
-    times, hosts = zip(*rounds)
-    return Times(statistics.median(times), min(times), max(times), statistics.median(hosts))
 
 
 def _warm_up(call: Callable) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -20,18 +21,23 @@ from longattn import native
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FORMAT = 2  # of the file; 1 had one rival a case
+GPU = "gpu"  # the kind of a file of bench.gpu; those of a CPU say none
 
 
 def commit() -> str:
     """What was measured; "+" marks a tree with changes of its own."""
     if os.environ.get("LONGATTN_COMMIT"):  # of a copy without its history
         return os.environ["LONGATTN_COMMIT"]
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+"]
+    return said_by("git", "-C", str(ROOT), "describe", "--always", "--dirty=+") or "unknown"
+
+
+def said_by(*command: str) -> str:
+    """What a program prints; "" where it cannot run or fails."""
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return result.stdout.strip() or "unknown"
+        return ""
+    return result.stdout.strip() if result.returncode == 0 else ""
 
 
 def processor() -> str:
@@ -81,16 +87,35 @@ def machine(device: str = "cpu") -> dict:
     }
     for package in ("flash_attn", "xformers", "natten", "transformers"):
         if importlib.util.find_spec(package):
-            found[package] = importlib.metadata.version(package)
+            found[package] = _version(package)
     if device != "cpu":
-        major, minor = torch.cuda.get_device_capability()
-        found |= {
-            "gpu": torch.cuda.get_device_name(),
-            "compute_capability": f"{major}.{minor}",
-            "cuda_of_torch": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),
-        }
+        found |= gpu()
     return found
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # a folder on the path
+        return "unknown"
+
+
+def gpu() -> dict:
+    """The current one, its driver, and its clocks before the run."""
+    index = torch.cuda.current_device()
+    major, minor = torch.cuda.get_device_capability(index)
+    fields = ("driver_version", "clocks.sm", "clocks.max.sm", "power.limit", "temperature.gpu")
+    query = f"--query-gpu={','.join(fields)}"
+    values = said_by("nvidia-smi", query, "--format=csv,noheader", f"--id={index}").split(", ")
+    said = dict(zip(fields, values)) if len(values) == len(fields) else {}
+    return {
+        "gpu": torch.cuda.get_device_name(index),
+        "compute_capability": f"{major}.{minor}",
+        "driver": said.pop("driver_version", "unknown"),
+        "before": said,
+        "cuda_of_torch": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
 
 
 def empty(options: dict, device: str = "cpu") -> dict:

@@ -21,6 +21,8 @@ gpu_goals = bench_modules.load("gpu_goals")
 gpu_ring = bench_modules.load("gpu_ring")
 gpu_small = bench_modules.load("gpu_small")
 gpu_timing = bench_modules.load("gpu_timing")
+gpu_truth = bench_modules.load("gpu_truth")
+record = bench_modules.load("record")
 
 SHRUNKEN = gpu_cases.standard_cases(shrink=64)
 # They need a GPU or, on the CPU, minutes for a compiler.
@@ -36,7 +38,7 @@ def without_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(gpu, "peak_mebibytes", lambda call: call() and 7.0)
     monkeypatch.setattr(gpu, "milliseconds", lambda calls: gpu_timing.milliseconds(calls, 2))
-    monkeypatch.setattr(gpu, "machine", lambda: {"gpu": "none"})
+    monkeypatch.setattr(record, "machine", lambda device: {"gpu": "none", "driver": "1.2"})
 
 
 def only_here(case):
@@ -46,14 +48,75 @@ def only_here(case):
 
 @pytest.mark.parametrize("case", SHRUNKEN, ids=lambda case: f"{case.name}, {case.length}")
 def test_cases_run(case, without_gpu):
-    rows = gpu.measure(only_here(case), "cpu")
-    assert rows
+    case = only_here(case)
+    rows = gpu.measure(case, "cpu")
+    assert len(rows) == 2 * len(case.contenders)
+    assert len({record.key(row) for row in rows}) == len(rows)
     for row in rows:
-        assert "error" not in row, row["error"]
-        speed = row["forward"].get("tflops", row["forward"].get("gb_s"))
-        assert row["forward"]["ms"] == row["backward"]["ms"] == 1.0 and speed >= 0
-        assert row["forward"]["host_ms"] == 0.5
+        assert "not_timed" not in row, row["not_timed"]
+        assert row["ms"] == [1.0] * 3 and row.get("gflops", row.get("gbs")) >= 0
+        assert row["host_ms"] == 0.5
+        assert ("ratio" in row) == (row["contender"] != "longattn")
+        assert {name[0] for name in row["errors"]} >= {"d"} and row["peak_mib"] == 7.0
         assert gpu.text_of(row)
+
+
+def spoilt(contender, part):
+    """It errs by 6 % of the last result, or of the gradients of the inputs behind it."""
+
+    class Off(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 1.06 if part == "forward" else x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * 1.06 if part == "backward" else gradient
+
+    def prepare(device):
+        function, extra = contender.prepare(device)
+
+        def call(*inputs):
+            found = function(*inputs)
+            if isinstance(found, torch.Tensor):
+                return Off.apply(found)
+            if contender.layout.together:  # they are one result
+                return [Off.apply(one) for one in found]
+            return [*found[:-1], Off.apply(found[-1])]
+
+        return call, extra
+
+    return dataclasses.replace(contender, prepare=prepare)
+
+
+EVERYBODY = [
+    pytest.param(case, contender, id=f"{case.name}, {case.length}, {contender.name}")
+    for case in SHRUNKEN
+    for contender in only_here(case).contenders
+]
+
+
+@pytest.mark.parametrize("part", ["forward", "backward"])
+@pytest.mark.parametrize("case, contender", EVERYBODY)
+def test_everybody_is_compared(case, contender, part, without_gpu):
+    """Whoever it is, longattn too: a wrong result, or a wrong gradient, is not timed."""
+    rows = gpu.measure(dataclasses.replace(case, contenders=(spoilt(contender, part),)), "cpu")
+    for row in rows:
+        assert row["not_timed"].startswith("wrong: ") and "ms" not in row
+
+
+@pytest.mark.parametrize("case", SHRUNKEN, ids=lambda case: f"{case.name}, {case.length}")
+def test_truths_stay_where_their_inputs_are(case):
+    """Tensors without data meet none on the host: so they do on a GPU."""
+    heads = {"q": case.heads, "k": case.kv_heads or case.heads, "v": case.kv_heads or case.heads}
+    for contender in case.contenders:
+        extra = contender.prepare("meta")[1] if contender.role == "ours" else []
+        inputs = [
+            torch.empty(1, case.length, heads[x], case.head_dim, device="meta")
+            for x in case.inputs
+        ]
+        for rows in contender.truth([x.double() for x in [*inputs, *extra]], 3, 9):
+            assert rows.device.type == "meta" and rows.shape[1] == 6
 
 
 def visible_pairs(mask, length):
@@ -85,35 +148,37 @@ def test_branches_as_dense_problems_have_their_sizes():
     assert shapes == [(6, 16, 3, 8), (3, 6, 3, 8)]
 
 
-def test_a_ring_is_compared_with_the_whole_call(without_gpu):
+def test_a_ring_is_compared_as_a_whole(without_gpu):
     """All shards together, results and gradients: another mask is seen."""
     [causal, window] = gpu_ring.ring_cases(1)
-    _, on_ring = causal.contenders
     for mask, differs in ((Causal(), False), (Window(30), True)):
-        case = dataclasses.replace(causal, contenders=(gpu_contender.attend(mask), on_ring))
-        _, row = gpu.measure(case, "cpu")
-        assert len(row["difference"]) == 4  # out, dq, dk, dv
-        assert ("its results differ from longattn's" in row.get("error", "")) == differs
+        truth = gpu_truth.attention(mask)
+        contenders = [dataclasses.replace(one, truth=truth) for one in causal.contenders]
+        rows = gpu.measure(dataclasses.replace(causal, contenders=tuple(contenders)), "cpu")
+        for row in rows:
+            assert set(row["errors"]) == {"out", "dq", "dk", "dv"}
+            assert ("wrong: out differs" in row.get("not_timed", "")) == differs
     assert causal.visible_pairs == 16 * visible_pairs(Causal(), 32)
     assert window.visible_pairs == 16 * visible_pairs(Window(1), 128)
 
 
 def test_a_call_that_waits_for_the_host_is_told():
     case = gpu_cases.dense_case(64, 32, 2)
-    row = {"case": case.name, "length": 32, "head_dim": 64, "contender": "a", "peak_mib": 1.0}
+    row = gpu.identity(case) | {"part": "forward", "contender": "a", "peak_mib": 1.0}
+    row["errors"] = {"out": [0.1, 0.1, 0.1]}
     for host, told in ((0.5, False), (2.5, True)):
-        times = gpu_timing.Times(2.0, 1.0, 3.0, host)
-        row["forward"] = gpu.figures(times, "forward", case)
-        assert row["forward"]["ms_range"] == [1.0, 3.0] and row["forward"]["host_ms"] == host
+        times = gpu_timing.Times([1.0, 3.0, 2.0], [host] * 3)
+        row |= gpu.figures(times, "forward", case)
+        assert row["ms"] == [2.0, 1.0, 3.0] and row["host_ms"] == host
         assert ("the host's time" in gpu.text_of(row)) == told
 
 
 def rows_of(cases, figure) -> list:
-    parts = {part: {"ms": figure, "tflops": figure, "gb_s": figure} for part in gpu.PRODUCTS}
+    figures = {"ms": [figure] * 3, "gflops": figure * 1e3, "gbs": figure}
     return [
-        {"case": case.name, "length": case.length, "head_dim": case.head_dim} | parts
-        | {"contender": one.name, "peak_mib": 1.0}
-        for case in cases for one in case.contenders
+        gpu.identity(case) | figures
+        | {"contender": one.name, "role": one.role, "part": part, "peak_mib": 1.0}
+        for case in cases for one in case.contenders for part in gpu.PARTS
     ]  # fmt: skip
 
 
@@ -125,7 +190,8 @@ def test_every_goal_finds_its_rows():
 
 def test_goals_are_met_missed_or_not_measured():
     rows = rows_of([gpu_cases.window_case(32768, 1, 1024, 64)], 2.0)
-    rows[1]["forward"] = rows[1]["backward"] = {"ms": 2.36}
+    for row in rows[2:]:
+        row["ms"] = [2.36] * 3
     found = {
         (verdict["goal"], verdict["part"]): (verdict["ratio"], verdict["met"])
         for verdict in gpu_goals.verdicts(rows)
@@ -144,7 +210,7 @@ def fails(*tensors):
 def test_a_call_that_fails_costs_only_its_own_times(without_gpu):
     calls = {"good": lambda: [1], "bad": fails, "late": one_that_fails_after(4)}
     found = gpu_timing.milliseconds(calls, 6, 0.0)
-    assert found["good"] == (1.0, 1.0, 1.0, 0.5)
+    assert found["good"] == ([1.0] * 5, [0.5] * 5)
     assert str(found["bad"]) == "a sentence" and isinstance(found["late"], StopIteration)
 
 
@@ -153,22 +219,45 @@ def one_that_fails_after(times):
     return lambda: next(results)
 
 
-@pytest.mark.parametrize("name, status", [("gpu", 1), ("SDPA something", 0)])
-def test_a_failing_call_is_told(name, status, without_gpu, monkeypatch, tmp_path, capsys):
+@pytest.fixture
+def run_cases(without_gpu, monkeypatch, tmp_path):
+    """run_cases(cases) -> (exit status, what is in the file)."""
+
+    def run(cases):
+        measure = gpu.measure
+        monkeypatch.setattr(gpu, "measure", lambda case: measure(case, "cpu"))
+        monkeypatch.setattr(gpu, "standard_cases", lambda: cases)
+        monkeypatch.setattr(sys, "argv", ["gpu", "--json", str(tmp_path / "found.json")])
+        return gpu.main(), record.load(tmp_path / "found.json")
+
+    return run
+
+
+@pytest.mark.parametrize("role, status", [("ours", 1), ("baseline", 1), ("rival", 0)])
+def test_a_failing_call_is_told(role, status, run_cases, capsys):
     """One of longattn counts, one of a rival does not; the rows beside it stay."""
     good = gpu_contender.attend(Causal())
-    bad = gpu_contender.ours(fails, name)
+    truth = gpu_truth.attention(Causal())
+    bad = gpu_contender.Contender("bad", gpu_contender.plain(fails), truth, role=role)
     cases = [gpu_contender.Case("a case", 20, 2, 16, (good, bad), visible_pairs=20)] * 2
-    measure = gpu.measure
-    monkeypatch.setattr(gpu, "measure", lambda case: measure(case, "cpu"))
-    monkeypatch.setattr(gpu, "standard_cases", lambda: cases)
-    monkeypatch.setattr(sys, "argv", ["gpu", "--json", str(tmp_path / "found.json")])
-    assert gpu.main() == status
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert [row.get("error") for row in found["rows"]] == [None, "RuntimeError: a sentence"] * 2
+    code, found = run_cases(cases)
+    assert code == status
+    told = [row.get("not_timed") for row in found["rows"]]
+    assert told == [None, "RuntimeError: a sentence"] * 4
     assert found["left_out"] == [] and len(found["goals"]) > len(gpu_goals.GOALS)
-    said = f"not measured: a case, {name}: RuntimeError: a sentence"
+    said = "not measured: a case, bad, forward: RuntimeError: a sentence"
     assert (said in capsys.readouterr().out) == (status == 1)
+
+
+def test_a_wrong_longattn_is_told_and_right_rivals_are_timed(run_cases, capsys):
+    truth = gpu_truth.attention(Causal())
+    wrong = dataclasses.replace(gpu_contender.attend(Window(3)), truth=truth)
+    right = dataclasses.replace(gpu_contender.attend(Causal()), name="a rival", role="rival")
+    cases = [gpu_contender.Case("a case", 64, 2, 16, (wrong, right), visible_pairs=20)]
+    code, found = run_cases(cases)
+    assert code == 1
+    assert ["ms" in row for row in found["rows"]] == [False, True] * 2
+    assert "not measured: a case, longattn, forward: wrong: out differs" in capsys.readouterr().out
 
 
 def test_cases_after_the_deadline_are_told(without_gpu, monkeypatch, tmp_path):
