@@ -20,18 +20,19 @@ INSTRUCTION = r"^\s*/\*[0-9a-f]+\*/\s+((?:@!?U?P\w+\s+)?[A-Z][^;]*?)\s*;"
 # What an instruction is for, by how its name begins; the first that fits.
 KINDS = {
     "tensor cores": ("HMMA", "IMMA", "HGMMA", "WGMMA"),
+    "exchanges": ("SHFL", "VOTE", "MATCH", "REDUX", "MOVM"),
     "async copies": ("LDGSTS", "UTMA", "LDGDEPBAR", "DEPBAR", "ARRIVES"),
     "shared memory": ("LDS", "STS", "LDSM", "STSM", "ATOMS"),
     "local memory": ("LDL", "STL"),
-    "global memory": ("LDG", "STG", "LD.", "ST.", "ATOM", "RED", "LDC", "ULDC"),
+    "global memory": ("LDG", "STG", "LD.", "ST.", "ATOM", "RED"),
+    "constants": ("LDC", "ULDC", "LDCU"),
     "special functions": ("MUFU",),
     "float": ("FFMA", "FMUL", "FADD", "FMNMX", "FSEL", "FSETP", "HFMA2", "HADD2", "HMUL2", "HMNMX2",
               "HSETP2", "FCHK", "FSWZADD", "DFMA", "DADD", "DMUL", "DSETP"),
     "conversions": ("F2F", "F2I", "I2F", "FRND", "F2FP"),
-    "exchanges": ("SHFL", "VOTE", "MATCH", "REDUX", "MOVM", "PRMT"),
     "branches": ("BRA", "BRX", "JMP", "EXIT", "CALL", "RET", "BSSY", "BSYNC", "BREAK", "WARPSYNC",
                  "BMOV", "YIELD", "KILL", "BPT"),
-    "barriers": ("BAR", "MEMBAR", "ERRBAR", "SYNCS", "NANOSLEEP"),
+    "barriers": ("BAR", "MEMBAR", "ERRBAR", "SYNCS", "NANOSLEEP", "FENCE", "WARPGROUP"),
     "padding": ("NOP",),
 }  # fmt: skip
 OTHER = "integers, moves"
@@ -108,9 +109,30 @@ def parse(usage: str, code: str) -> list:
     return sorted(found, key=lambda code: (code.architecture, code.name))
 
 
+REGISTER = re.compile(r"\b(U?R|U?P|B)(\d+)\b")
+
+
 def normal(instruction: str) -> str:
     """Without the names of registers and the addresses of branches."""
-    text = re.sub(r"\b(U?R|U?P|B)\d+\b", r"\1", instruction).replace(".reuse", "")
+    return REGISTER.sub(r"\1", _plain(instruction))
+
+
+def renamed(instructions) -> list:
+    """With registers numbered as they first appear in the kernel: what is the same so is the same
+    program, whatever its registers are called."""
+    names, counts = {}, collections.Counter()
+
+    def rename(match):
+        if match[0] not in names:
+            names[match[0]] = f"{match[1]}{counts[match[1]]}"
+            counts[match[1]] += 1
+        return names[match[0]]
+
+    return [REGISTER.sub(rename, _plain(text)) for text in instructions]
+
+
+def _plain(instruction: str) -> str:
+    text = instruction.replace(".reuse", "")
     if kind_of(instruction) == "branches":
         text = re.sub(r"\b0x[0-9a-f]+\b", "there", text)
     return " ".join(text.split())
@@ -122,7 +144,7 @@ class Difference:
 
     before: Code | None
     after: Code | None
-    lines: tuple  # of a unified diff of normal instructions
+    lines: tuple  # of a unified diff of normal instructions; if none, of those with operands
 
     @property
     def same(self) -> bool:
@@ -140,11 +162,19 @@ def compare(before: list, after: list) -> list:
 
 
 def _diff(before, after) -> list:
+    """Registers of instructions that differ would be numbered otherwise ever after: operands count
+    where nothing else differs."""
     if before is None or after is None:
         return []
-    lines = ([normal(text) for text in code.instructions] for code in (before, after))
+    sides = (before.instructions, after.instructions)
+    return _lines(*([normal(text) for text in side] for side in sides)) or _lines(
+        *map(renamed, sides)
+    )
+
+
+def _lines(before: list, after: list) -> list:
     return [
         line
-        for line in difflib.unified_diff(*lines, n=0, lineterm="")
+        for line in difflib.unified_diff(before, after, n=0, lineterm="")
         if not line.startswith(("---", "+++", "@@"))
     ]

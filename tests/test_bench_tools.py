@@ -85,6 +85,51 @@ def test_names_of_registers_and_addresses_are_no_difference():
 
 
 @pytestmark_cxxfilt
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ("FFMA R5, R5.reuse, R6, R7", "FFMA R9, R1, R6, R6"),
+        ("FFMA R5, R5.reuse, R6, R7", "FFMA R5, R6, R5, R7"),
+        ("@P1  LDSM.16.M88.4 R8, [R4]", "@P0  LDSM.16.M88.4 R8, [R4]"),
+    ],
+)
+def test_other_operands_are_a_difference(before, after):
+    """The same instructions on other values are another program."""
+    assert before in CODE
+    (one,) = machine_code.compare(code(), code(CODE.replace(before, after)))
+    assert not one.same and {line[0] for line in one.lines} == {"-", "+"}
+    assert "0 of 1 kernels" in sass.difference_table([one])
+
+
+@pytestmark_cxxfilt
+def test_swapped_names_are_no_difference():
+    swapped = CODE.replace("R8", "R0").replace("R4", "R8").replace("R0", "R4")
+    swapped = swapped.replace("P0", "P9").replace("P1", "P0").replace("P9", "P1")
+    (one,) = machine_code.compare(code(), code(swapped))
+    assert one.same and swapped != CODE
+
+
+@pytest.mark.parametrize(
+    "instruction, kind",
+    [
+        ("REDUX.SUM UR4, R2", "exchanges"),
+        ("RED.E.ADD.F32.FTZ.RN.STRONG.GPU [R2.64], R5", "global memory"),
+        ("LDG.E.128 R4, [R2.64]", "global memory"),
+        ("LDC.64 R2, c[0x0][0x210]", "constants"),
+        ("ULDC.64 UR4, c[0x0][0x118]", "constants"),
+        ("PRMT R2, R3, 0x5410, R4", "integers, moves"),
+        ("@P0 SHFL.BFLY PT, R3, R2, 0x1, 0x1f", "exchanges"),
+        ("WARPGROUP.ARRIVE", "barriers"),
+        ("WARPGROUP.DEPBAR.LE gsb0, 0x0", "barriers"),
+        ("HGMMA.64x64x16.F32.BF16 R24, gdesc[UR4], R24", "tensor cores"),
+        ("LDSM.16.M88.4 R8, [R4]", "shared memory"),
+    ],
+)
+def test_what_an_instruction_is_for(instruction, kind):
+    assert machine_code.kind_of(instruction) == kind
+
+
+@pytestmark_cxxfilt
 def test_another_instruction_or_constant_is_a_difference():
     changed = CODE.replace("FFMA R5, R5.reuse", "FADD R5, R5").replace("[0x28]", "[0x30]")
     (one,) = machine_code.compare(code(), code(changed))
