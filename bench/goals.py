@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Optional
 
-from bench import held, ring
+from bench import gpu_goals, held, record, ring
 from bench.cases.scores import PLAIN
 from bench.cases.threads import ONE
 from bench.cases.two_bands import DENSE, LAMBDA
@@ -140,6 +140,8 @@ SMALL_CALL = ("longattn.attention", 30.0)  # µs with gradients
 def verdicts(result: dict) -> list:
     """One for each goal and each row that it is about; one without a value where none is. They
     were set for one thread."""
+    if result.get("kind") == record.GPU:
+        return _of_a_gpu(result["rows"])
     found = []
     timed = [row for row in result["rows"] if "ratio" in row]
     if result["machine"]["threads"] != 1:
@@ -148,6 +150,19 @@ def verdicts(result: dict) -> list:
         rows = [row for row in timed if goal.fits(row)]
         found += [_verdict(goal, row) for row in rows] or [_unmeasured(goal)]
     return found + _small_call(result) + _exponents(result) + _rings(result)
+
+
+def _of_a_gpu(rows: list) -> list:
+    return [
+        Verdict(
+            f"{one['goal']}, {one['part']}",
+            one["against"],
+            one["wanted"],
+            *(one["ratio"],) * 3,
+            one["met"],
+        )
+        for one in gpu_goals.verdicts(rows)
+    ]
 
 
 def _verdict(goal: Goal, row: dict) -> Verdict:

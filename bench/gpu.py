@@ -17,11 +17,11 @@ import torch
 from bench import gpu_goals, gpu_truth, record
 from bench.gpu_cases import standard_cases
 from bench.gpu_contender import OURS, Case, Prepared
+from bench.gpu_goals import PARTS
 from bench.gpu_timing import Times, milliseconds, peak_mebibytes
 from bench.timing import Spread
 from bench.work import PRODUCTS
 
-PARTS = ("forward", "backward")
 METHOD = (
     "milliseconds between events around one call, median of interleaved rounds, L2 flushed before "
     "each; host_ms: until the call returned; GFLOP/s of visible pairs, 2 products forward and 5 "

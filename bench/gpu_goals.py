@@ -9,6 +9,7 @@ from typing import Callable, NamedTuple, Optional
 from bench.gpu_contender import OURS
 from bench.gpu_ring import ON_A_RING
 
+PARTS = ("forward", "backward")
 FLASH, FLEX = "SDPA flash", "FlexAttention, compiled"
 
 
@@ -94,10 +95,11 @@ def verdicts(rows: list) -> list:
             mine = figure_of(rows, goal.mine, part, goal.figure)
             than = 1.0 if goal.than is None else figure_of(rows, goal.than, part, goal.figure)
             ratio = round(mine / than, 3) if mine and than else None
-            relation = "at most" if goal.holds is operator.le else "at least"
+            relation = "≤" if goal.holds is operator.le else "≥"
             found.append({
                 "goal": goal.name, "part": part, "ratio": ratio,
                 "wanted": f"{relation} {wanted:.3g}",
+                "against": "" if goal.than is None else f"{goal.than.case}: {goal.than.contender}",
                 "met": None if ratio is None else goal.holds(ratio, wanted),
             })  # fmt: skip
     return found

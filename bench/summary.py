@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pathlib
 
-from bench import end_to_end, held, record, tables
+from bench import end_to_end, gpu_summary, held, record, tables
 from bench.cases import PATTERNS
 
 RESULTS = record.ROOT / "bench" / "results"
@@ -22,12 +22,14 @@ HEADINGS = "float32 forward | with backward | bfloat16 forward | with backward"
 
 
 def committed() -> list:
-    """The runs on a CPU; those on a GPU have files of their own kind."""
-    return sorted(RESULTS.glob("cpu*.json"))
+    """The runs on a CPU, then those of bench.gpu."""
+    return [path for name in ("cpu", "gpu") for path in sorted(RESULTS.glob(f"{name}*.json"))]
 
 
 def markdown(result: dict) -> str:
     """Of one run."""
+    if result.get("kind") == record.GPU:
+        return gpu_summary.markdown(result)
     machine, call = result["machine"], result.get("small_call", {})
     threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     lines = [

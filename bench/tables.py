@@ -24,12 +24,15 @@ def _is_number(cell: str) -> bool:
 
 def sizes(row: dict) -> str:
     """What differs between the rows of a pattern."""
-    heads = f"{row['q_heads']}"
-    if row["kv_heads"] != row["q_heads"]:
-        heads += f"/{row['kv_heads']}"
     batch = "" if row["batch"] == 1 else f", batch {row['batch']}"
-    where = f"{row['dtype']} d{row['head_dim']}, N {row['length']}, {heads} heads{batch}"
+    where = f"{row['dtype']} d{row['head_dim']}, N {row['length']}, {heads(row)} heads{batch}"
     return where + held.text_of(row)
+
+
+def heads(row: dict) -> str:
+    """Of queries, and of keys where they are fewer."""
+    same = row["kv_heads"] == row["q_heads"]
+    return f"{row['q_heads']}" if same else f"{row['q_heads']}/{row['kv_heads']}"
 
 
 def patterns(rows: list) -> list:

@@ -29,6 +29,12 @@ SHRUNKEN = gpu_cases.standard_cases(shrink=64)
 NOT_HERE = ("SDPA cuDNN", "FlexAttention, compiled", "torch flash, varlen", "gather + SDPA flash")
 
 
+GPU = {
+    "gpu": "NVIDIA H0", "compute_capability": "9.0", "driver": "570.1", "before": {},
+    "cuda_of_torch": "13.0", "cudnn": 9,
+}  # fmt: skip
+
+
 @pytest.fixture
 def without_gpu(monkeypatch):
     """Calls are made, and take a millisecond each."""
@@ -38,7 +44,7 @@ def without_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(gpu, "peak_mebibytes", lambda call: call() and 7.0)
     monkeypatch.setattr(gpu, "milliseconds", lambda calls: gpu_timing.milliseconds(calls, 2))
-    monkeypatch.setattr(record, "machine", lambda device: {"gpu": "none", "driver": "1.2"})
+    monkeypatch.setattr(record, "gpu", lambda: GPU)
 
 
 def only_here(case):
@@ -186,6 +192,7 @@ def test_every_goal_finds_its_rows():
     verdicts = gpu_goals.verdicts(rows_of(gpu_cases.standard_cases(), 1000.0))
     assert [verdict for verdict in verdicts if verdict["ratio"] is None] == []
     assert {verdict["goal"] for verdict in verdicts} == {goal.name for goal in gpu_goals.GOALS}
+    assert "≥ 330" in {verdict["wanted"] for verdict in verdicts}
 
 
 def test_goals_are_met_missed_or_not_measured():
@@ -258,6 +265,63 @@ def test_a_wrong_longattn_is_told_and_right_rivals_are_timed(run_cases, capsys):
     assert code == 1
     assert ["ms" in row for row in found["rows"]] == [False, True] * 2
     assert "not measured: a case, longattn, forward: wrong: out differs" in capsys.readouterr().out
+
+
+@pytest.fixture
+def saved(run_cases, tmp_path):
+    """The file of a run: a case with products, one of bytes, one in which a call fails."""
+    bad = gpu_contender.Contender("bad", fails, gpu_truth.attention(Causal()), role="ours")
+    grouped, rotary = (
+        next(only_here(case) for case in SHRUNKEN if case.name == name)
+        for name in ("dense causal, one key head", "apply_rotary")
+    )
+    code, _ = run_cases([
+        SHRUNKEN[1], rotary, dataclasses.replace(grouped, contenders=(*grouped.contenders, bad))
+    ])  # fmt: skip
+    assert code == 1
+    return tmp_path / "found.json"
+
+
+def test_the_report_takes_a_run_on_a_gpu(saved, tmp_path, capsys):
+    bench = bench_modules.load("__main__")
+    assert bench.main(["report", str(saved), "--out", str(tmp_path / "page")]) == 0
+    page = (tmp_path / "page" / "report.md").read_text()
+    for told in (
+        "- gpu: NVIDIA H0\n", "- driver: 570.1\n", "#### window 16, sinks\n", "### Where we lose",
+        "events around one call", "- bad: RuntimeError: a sentence",
+        "| 64 sinks + window in the window's time, forward |",
+    ):  # fmt: skip
+        assert told in page, told
+    assert bench.main(["goals", str(saved)]) == 0
+    assert "64 sinks + window in the window's time, backward" in capsys.readouterr().out
+    assert bench.main(["compare", str(saved), str(saved)]) in (0, 1)
+
+
+def test_readme_takes_a_run_on_a_gpu(saved, tmp_path, monkeypatch):
+    summary = bench_modules.load("summary")
+    (tmp_path / "cpu_one.json").write_text((summary.committed()[0]).read_text())
+    saved.rename(tmp_path / "gpu_h0.json")
+    monkeypatch.setattr(summary, "RESULTS", tmp_path)
+    assert [path.stem for path in summary.committed()] == ["cpu_one", "gpu_h0"]
+    text = summary.section()
+    assert "NVIDIA H0 (compute capability 9.0), driver 570.1, CUDA 13.0" in text
+    window = "| window 16, sinks, N 512, d128, 16 heads | with sinks | 1 ms, 0 TFLOP/s (1.00) |"
+    assert window in text and "| apply_rotary, N 512, d128, 32/8 heads | copy | 1 ms," in text
+    assert "Not timed: dense causal, one key head, bad, forward: RuntimeError: a sentence." in text
+    assert "| 64 sinks + window in the window's time, forward |" in text
+
+
+def test_the_driver_is_kept(monkeypatch):
+    said = "570.1, 1980 MHz, 1980 MHz, 700.00 W, 31"
+    monkeypatch.setattr(record, "said_by", lambda *words: said)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "NVIDIA H0")
+    found = record.machine("cuda")
+    assert found["driver"] == "570.1" and found["before"]["power.limit"] == "700.00 W"
+    assert {"gpu", "processor", "isa", "threads", "torch", "commit"} <= set(found)
+    monkeypatch.setattr(record, "said_by", lambda *words: "")
+    assert record.machine("cuda")["driver"] == "unknown"
 
 
 def test_cases_after_the_deadline_are_told(without_gpu, monkeypatch, tmp_path):

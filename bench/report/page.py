@@ -49,6 +49,11 @@ def _how() -> str:
 def _run(name: str, result: dict, folder: pathlib.Path, number: int) -> list:
     rows = result["rows"]
     parts = [f"## {name}", _machine(result), *filter(None, summary.like_against_like(result))]
+    if "method" in result:
+        parts.append(f"Here: {result['method']}.")
+    if result.get("left_out"):
+        told = (f"- {sentence}" for sentence in result["left_out"])
+        parts.append("Not measured:\n\n" + "\n".join(told))
     if "note" in result:
         parts.append(f"Note: {result['note']}.")
     if rows:
