@@ -149,7 +149,7 @@ def verdicts(result: dict) -> list:
     for goal in GOALS:
         rows = [row for row in timed if goal.fits(row)]
         found += [_verdict(goal, row) for row in rows] or [_unmeasured(goal)]
-    return found + _small_call(result) + _exponents(result) + _rings(result)
+    return found + _small_call(result) + _exponents(result) + _rings(result) + _busiest(result)
 
 
 def _of_a_gpu(rows: list) -> list:
@@ -218,6 +218,21 @@ def _rings(result: dict) -> list:
         )
         for row in result.get("ring", ())
         if row["world_size"] > 1
+    ]
+
+
+def _busiest(result: dict) -> list:
+    return [
+        Verdict(
+            f"{row['title']}, {row['part']}, {row['dtype']} N {row['length']}: CPU time of the "
+            f"busiest of {row['world_size']} ranks",
+            "the mean of all ranks",
+            f"≤ {ring.MOST_UNEVEN:g}",
+            *row["busiest"],
+            row["busiest"][0] <= ring.MOST_UNEVEN,
+        )
+        for row in result.get("ring", ())
+        if row["world_size"] > 1 and row.get("layout") in ring.EVEN and "busiest" in row
     ]
 
 

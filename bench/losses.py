@@ -45,7 +45,7 @@ def _larger(rows: list) -> list:
     ours = {
         record.key(row | {"contender": ""}): row["peak_mib"]
         for row in rows
-        if row["role"] == "ours" and "peak_mib" in row
+        if row["contender"] == OURS and "peak_mib" in row
     }
     found = []
     for row in rows:

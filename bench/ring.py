@@ -16,6 +16,7 @@ import torch
 
 import longattn
 from bench.scaling import exponent
+from bench.timing import Spread
 from longattn import reference, ring
 
 WORLD_SIZES = (1, 2, 4)
@@ -27,6 +28,8 @@ MASKS = {
     "64 sinks + window 1024": longattn.Window(1024, sink_tokens=64),
 }
 MOST = 1.1  # CPU time of all ranks beside one process
+MOST_UNEVEN = 1.05  # of the busiest rank beside the mean, where work is dealt out evenly
+EVEN = ("zigzag", "striped")  # layouts that do
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +88,17 @@ def _row(case: RingCase, world_size: int, part: str, ranks: list) -> dict:
     row = dataclasses.asdict(case) | {"title": case.title}
     row |= {"world_size": world_size, "part": part}
     row["cpu_ms"] = float(f"{statistics.median(totals) * 1e3:.4g}")
+    row["busiest"] = busiest([rank["seconds"] for rank in ranks])
     row["megabytes"] = round(sum(rank["bytes"] for rank in ranks) / 1e6, 3)
     row["hops"] = sum(rank["hops"] for rank in ranks)
     return row
+
+
+def busiest(ranks: list) -> list:
+    """ranks: the seconds of each rank's rounds -> the longest of a round beside its mean, as median,
+    least, most."""
+    rounds = list(zip(*ranks))
+    return [round(x, 3) for x in Spread.of([max(one) / statistics.mean(one) for one in rounds])]
 
 
 def _work(rank: int, world_size: int, case: RingCase, rounds: int, folder: str) -> None:

@@ -130,11 +130,15 @@ def ring_table(rows: list) -> str:
     cells = [
         [
             row["title"], row["part"], str(row["world_size"]), f"{row['cpu_ms']:.4g}",
-            f"{row['ratio']:.2f}", f"{row['megabytes']:.3g}", str(row["hops"]),
+            f"{row['ratio']:.2f}", spread(row["busiest"], ".2f") if "busiest" in row else "",
+            f"{row['megabytes']:.3g}", str(row["hops"]),
         ]
         for row in rows
     ]  # fmt: skip
-    header = ["case", "part", "ranks", "CPU ms of all ranks", "beside one process", "MB", "hops"]
+    header = [
+        "case", "part", "ranks", "CPU ms of all ranks", "beside one process",
+        "busiest rank beside the mean", "MB", "hops",
+    ]  # fmt: skip
     return table(header, cells)
 
 

@@ -32,11 +32,33 @@ def test_errors_are_against_float64():
     assert "1 rank |" in tables.ring_errors_table([row])
 
 
+def result_of(rows) -> dict:
+    return {"rows": [], "ring": rows, "machine": {"threads": 1}}
+
+
 def test_a_goal_of_rings():
     row = {"title": "ring", "part": "both", "dtype": "float32", "length": 8192, "world_size": 4}
-    result = {"rows": [], "ring": [row | {"ratio": 1.2}, row | {"world_size": 1, "ratio": 1.0}]}
-    [verdict] = [one for one in goals.verdicts(result) if one.against == "one process"]
+    rows = [row | {"ratio": 1.2}, row | {"world_size": 1, "ratio": 1.0}]
+    [verdict] = [one for one in goals.verdicts(result_of(rows)) if one.against == "one process"]
     assert verdict.met is False and verdict.value == 1.2
+
+
+def test_a_rank_that_has_more_to_do_is_seen():
+    """Rounds are compared, not ranks: all are slower in one."""
+    found = ring.busiest([[1.0, 2.0, 1.0], [1.0, 2.0, 1.0], [1.0, 2.6, 1.3], [1.0, 2.0, 1.0]])
+    assert found == [pytest.approx(1.3 / 1.075, abs=1e-3), 1.0, pytest.approx(2.6 / 2.15, abs=1e-3)]
+
+
+def test_a_goal_of_the_busiest_rank():
+    row = {"part": "both", "dtype": "float32", "length": 8192, "world_size": 4, "ratio": 1.0}
+    rows = [
+        row | {"title": "a", "layout": "zigzag", "busiest": [1.06, 1.0, 1.1]},
+        row | {"title": "b", "layout": "zigzag", "busiest": [1.04, 1.0, 1.1]},
+        row | {"title": "c", "layout": "contiguous", "busiest": [1.5, 1.4, 1.6]},
+    ]
+    verdicts = goals.verdicts(result_of(rows))
+    found = [one for one in verdicts if one.against == "the mean of all ranks"]
+    assert [(one.value, one.met) for one in found] == [(1.06, False), (1.04, True)]
 
 
 def block_by_formula(model, machine, part) -> int:
