@@ -95,7 +95,7 @@ def _row(case: RingCase, world_size: int, part: str, ranks: list) -> dict:
 
 
 def busiest(ranks: list) -> list:
-    """ranks: the seconds of each rank's rounds -> the longest of a round beside its mean, as median,
+    """ranks: the seconds of each rank's rounds -> the longest of a round beside its mean: median,
     least, most."""
     rounds = list(zip(*ranks))
     return [round(x, 3) for x in Spread.of([max(one) / statistics.mean(one) for one in rounds])]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bench import truth, visible_pairs, work
-from bench.contenders import gathered
+from bench.contenders import gathered, rotation, xpos
 from bench.contenders.base import Absent, ours
 from bench.contenders.chunked import CHUNKED
 from bench.contenders.rotation import COPY
@@ -157,6 +157,28 @@ def test_the_loop_gives_the_gradient_of_no_slice():
         names.add(node.name())
         waiting += [one for one, _ in node.next_functions if one is not None]
     assert "SplitWithSizesBackward0" in names and "SliceBackward0" not in names
+
+
+@pytest.mark.parametrize("name", ["rotary", "rerope", "xpos", "sinks", "lm_infinite"])
+def test_tables_and_masks_of_rivals_are_made_before_the_clock_runs(name, monkeypatch):
+    """On a GPU they would be copied from the host in every call."""
+    case = tiny(name)
+    rivals = [one for one in case.rivals() if name_says(one, "rotation", "loop", "torchscale")]
+    prepared = [Prepared(one, case.inputs(), case.gradients()) for one in rivals]
+    assert prepared
+
+    def late(*words, **keywords):
+        raise AssertionError("made while the clock runs")
+
+    for module in (rotation, xpos):
+        monkeypatch.setattr(module, "tables", late)
+    monkeypatch.setattr(torch, "arange", late)
+    for one in prepared:
+        one.training_step()
+
+
+def name_says(contender, *words) -> bool:
+    return "compiled" not in contender.name and any(word in contender.name for word in words)
 
 
 @pytest.mark.parametrize("length", [1, 5, 8, 9, 23, 24, 25, 26, 1000])

@@ -64,7 +64,9 @@ class ReRope(Rotated):
             ours(DENSE, dense, baseline=True),
             two_bands.eager_rerope(self, rope),
             dataclasses.replace(
-                rotation.rotated_sdpa(rope, sdpa.dense_causal, f"dense: rotation + {sdpa.SDPA}"),
+                rotation.rotated_sdpa(
+                    self, rope, sdpa.dense_causal, f"dense: rotation + {sdpa.SDPA}"
+                ),
                 baseline=True,
             ),
         )

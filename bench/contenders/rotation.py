@@ -103,17 +103,13 @@ def copied():
     return call
 
 
-def rotated_sdpa(rope, attend, name) -> Contender:
-    """Hugging Face's rotation, then attend(q, k, v)."""
-
-    def call(q, k, v):
-        positions = torch.arange(q.shape[2])
-        cos, sin = tables(positions, rope, q.dtype, q.device)
-        return attend(turned(q, cos, sin), turned(k, cos, sin), v)
+def rotated_sdpa(case, rope, attend, name) -> Contender:
+    """Hugging Face's rotation, by tables that are there, then attend(q, k, v)."""
 
     def prepare():
         if rope.interleaved:
             raise Absent("Hugging Face's rotation pairs halves, not neighbours")
-        return call
+        cos, sin = tables(torch.arange(case.length), rope, case.torch_dtype, case.device)
+        return lambda q, k, v: attend(turned(q, cos, sin), turned(k, cos, sin), v)
 
     return Contender(name, prepare)

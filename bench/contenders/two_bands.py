@@ -12,7 +12,7 @@ import torch
 
 from bench.contenders import chunked
 from bench.contenders.base import Contender, square_fits
-from bench.contenders.rotation import turned_to
+from bench.contenders.rotation import tables, turned, turned_to
 
 EAGER = "two score matrices, eager"
 CHUNKED = "two score matrices, chunked loop"
@@ -55,15 +55,15 @@ def lm_infinite(q, k, v, rope, window, sink_tokens, ceiling, start=0):
     return mixed_scores(q, k, v, near, far, distance < window, visible)
 
 
-def chunked_lm_infinite(length, rope, window, sink_tokens, ceiling, device="cpu"):
+def chunked_lm_infinite(length, rope, window, sink_tokens, ceiling, dtype, device="cpu"):
     """-> the function of q, k, v: blocks of queries, each with the keys that it needs. All are
     rotated and split once, and only sinks have far scores."""
     positions = torch.arange(length, device=device)
+    true = tables(positions, rope, dtype, device)
     if ceiling is None:
         attend = chunked.chunked_lambda(length, window, sink_tokens, device)
-        return lambda q, k, v: attend(
-            turned_to(q, positions, rope), turned_to(k, positions, rope), v
-        )
+        return lambda q, k, v: attend(turned(q, *true), turned(k, *true), v)
+    at_ceiling = tables(torch.full_like(positions, ceiling), rope, dtype, device)
     borders = chunked.pieces(length, sink_tokens)
     sinks = positions[:sink_tokens]
     first = [n for n, end in enumerate(borders[1:]) if end <= sink_tokens]
@@ -72,18 +72,18 @@ def chunked_lm_infinite(length, rope, window, sink_tokens, ceiling, device="cpu"
         i = positions[start : start + chunked.CHUNK, None]
         numbers = chunked.needed(start, start + len(i), window, 0, borders)
         j = torch.cat([positions[borders[n] : borders[n + 1]] for n in numbers])
-        plan.append((numbers, (i < j) | (i - j >= window), i - sinks < window))
+        not_far = i - sinks < window
+        plan.append((numbers, (i < j) | (i - j >= window), None if not_far.all() else not_far))
 
     def call(q, k, v):
-        near_q, near_k = (turned_to(x, positions, rope) for x in (q, k))
-        far_q = turned_to(q, torch.full_like(positions, ceiling), rope)
+        near_q, near_k, far_q = turned(q, *true), turned(k, *true), turned(q, *at_ceiling)
         near_keys, keys, values = (chunked.split(x, borders) for x in (near_k, k, v))
         queries = zip(*(x.split(chunked.CHUNK, 2) for x in (near_q, far_q)))
         wide, outs = torch.promote_types(q.dtype, torch.float32), []
         for (near, far), (numbers, hidden, not_far) in zip(queries, plan):
             scores = [_scores(near, chunked.joined(near_keys, numbers), hidden)]
             seen = [chunked.joined(values, numbers)]
-            if not not_far.all():
+            if not_far is not None:
                 scores.append(_scores(far, chunked.joined(keys, first), not_far))
                 seen.append(chunked.joined(values, first))
             weights = torch.cat(scores, -1)
@@ -117,6 +117,6 @@ def eager_rerope(case, rope) -> Contender:
 def chunked_bands(case, rope) -> Contender:
     def prepare():
         shape = (case.window, case.sink_tokens, case.distance_ceiling)
-        return chunked_lm_infinite(case.length, rope, *shape, case.device)
+        return chunked_lm_infinite(case.length, rope, *shape, case.torch_dtype, case.device)
 
     return Contender(CHUNKED, prepare)
