@@ -45,7 +45,10 @@ def processor() -> str:
 
 
 def vendor() -> str:
-    return _told("vendor_id") or platform.machine()
+    """With the family of its processors."""
+    family = _told("cpu family")
+    name = _told("vendor_id") or platform.machine()
+    return f"{name} family {family}" if family else name
 
 
 def _told(field: str) -> str:
