@@ -138,7 +138,7 @@ def test_wrong_calls_of_other_kinds():
     arrays = [x.numpy() for x in q]
     nested = [torch.nested.nested_tensor([x[0]]) for x in q]
     for call, sentence in (
-        (lambda: plan.attention(arrays, k, v, Causal()), "q is ndarray on .* but|q must be a torch"),
+        (lambda: plan.attention(arrays, k, v, Causal()), "q must be a torch.Tensor, got ndarray"),
         (lambda: plan.attention(nested, k, v, Causal()), r"ring.plan\(seq_len, cu_seqlens="),
         (lambda: plan.attention(q, k, v, causal=True), "the mask says it: longattn.Causal"),
         (lambda: plan.attention(q, k, v, cu_seqlens_q=q[0]), "documents belong to the plan"),
@@ -223,7 +223,7 @@ def test_shards_rotate_as_the_whole(group, layout):
             torch.testing.assert_close(plan.unshard(ours), whole)
     with pytest.raises(TypeError, match="takes no positions: the plan has its own"):
         plan.apply_rotary(plan.shard(q), plan.shard(k), ropes["plain"], positions=None)
-    with pytest.raises(ValueError, match=r"q must have the .* rows of rank 0, \[batch, rows, heads"):
+    with pytest.raises(ValueError, match=r"q must have the .* rows of rank 0, \[batch, rows,"):
         plan.apply_rotary([q] * plan.world_size, plan.shard(k), ropes["plain"])
     packed = ring.plan(61, group, layout, cu_seqlens=[0, 20, 61])
     both = packed.apply_rotary(packed.shard(q), packed.shard(k), ropes["plain"])

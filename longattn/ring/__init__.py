@@ -2,7 +2,8 @@
 """Attention over sequences that are split over ranks."""
 
 from longattn.ring.communicator import Communicator, Traffic
-from longattn.ring.plans import Plan, plan
+from longattn.ring.planning import plan
+from longattn.ring.plans import Plan
 from longattn.ring.virtual import VirtualRing
 from longattn.ring.virtual_mesh import VirtualMesh
 
