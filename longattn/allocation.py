@@ -10,7 +10,7 @@ import torch
 
 from longattn import native
 
-LARGE_BYTES = 2**21  # one large page: from here on a tensor is worth them
+LARGE_BYTES = 2**22  # from here on a tensor is worth large pages
 
 
 def in_large_pages(tensor: torch.Tensor) -> torch.Tensor:
