@@ -36,7 +36,10 @@ def test_ratio_is_above_its_floor(one, benchmark):
     benchmark.pedantic(pair.call(0), setup=time_the_rival, rounds=pair.rounds())
     ratio = pair.ratio() if one.memory else min(rival) / benchmark.stats.stats.min
     for _ in range(gate.ATTEMPTS - 1):
-        ratio = ratio if ratio >= floor else pair.ratio()
+        if ratio >= floor:
+            break
+        time.sleep(gate.PAUSE)
+        ratio = pair.ratio()
     benchmark.extra_info.update(ratio=ratio, floor=floor)
     assert ratio >= floor, (
         f"{one.name}: {ratio:.2f} times ours, at least {floor:.2f} is demanded, a share of what "
