@@ -14,6 +14,8 @@ from bench import arguments, commands, end_to_end, held, ring, ring_overlap, sta
 from bench.measure import Options
 from bench.run import Run, clock_for, standard_run
 
+RING_SIZES = ("length", "q_heads", "kv_heads", "head_dim")
+
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
@@ -33,7 +35,11 @@ def parser() -> argparse.ArgumentParser:
     add = command("scaling", "exponents of time and memory against length")
     add("--dtypes", nargs="+", default=standard.DTYPES, choices=standard.DTYPES)
     add = command("ring", "a ring of processes: CPU time of all ranks, bytes, errors")
-    add("--length", type=arguments.positive, default=ring.RingCase.length)
+    for name in RING_SIZES:
+        value = getattr(ring.RingCase, name)
+        option = "--" + name.replace("_", "-")
+        add(option, type=arguments.positive, default=value, help=f"default {value}")
+    add("--dtype", default=ring.RingCase.dtype, choices=arguments.DTYPES)
     add("--plan", action="store_true", help="project from which block on nothing waits for a link")
     add(
         "--tflops",
@@ -93,7 +99,13 @@ def _measure(given, run: Run, options: Options) -> None:
     elif given.command == "scaling":
         run.scaling(given.dtypes, options)
     elif given.command == "ring":
-        run.ring(options, given.length)
+        sizes = {name: getattr(given, name) for name in (*RING_SIZES, "dtype")}
+        if sizes["q_heads"] % sizes["kv_heads"]:
+            raise SystemExit(
+                f"--q-heads must be a multiple of --kv-heads, got {sizes['q_heads']} and "
+                f"{sizes['kv_heads']}"
+            )
+        run.ring(options, **sizes)
     elif given.command == "end_to_end":
         sizes = {name: getattr(given, name) for name in ("length", "steps", "layers", "hidden")}
         run.end_to_end(given.dtypes, options, **sizes)

@@ -16,6 +16,7 @@ from bench import timing
 from bench.cases import PATTERNS, Case
 from bench.measure import PARTS, Job, Options
 
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 COMMON = {field.name for field in dataclasses.fields(Case)}
 
 
@@ -44,7 +45,7 @@ def add_pattern(parser: argparse.ArgumentParser, case_class) -> None:
     add = parser.add_argument
     add("--lengths", type=positive, nargs="+", default=[defaults["length"]])
     add("--dtypes", nargs="+", default=["float32", "bfloat16"],
-        choices=["float32", "bfloat16", "float16", "float64"])  # fmt: skip
+        choices=DTYPES)  # fmt: skip
     add("--head-dims", type=positive, nargs="+", default=[defaults["head_dim"]])
     add("--heads", type=positive, default=defaults["q_heads"])
     add("--kv-heads", type=positive, default=None, help="default: as many as --heads")

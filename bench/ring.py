@@ -56,8 +56,8 @@ class RingCase:
         return [x.to(getattr(torch, self.dtype)) for x in made]
 
 
-def cases(length: int) -> list:
-    return [RingCase(length=length), RingCase("64 sinks + window 1024", "contiguous", length)]
+def cases(**sizes) -> list:
+    return [RingCase(**sizes), RingCase("64 sinks + window 1024", "contiguous", **sizes)]
 
 
 def cannot_run() -> Optional[str]:

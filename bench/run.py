@@ -88,12 +88,12 @@ class Run:
             rows = end_to_end.train(shape, options.clock, options.seed)
             self.add("end_to_end", rows, [end_to_end.text_of(row) for row in rows])
 
-    def ring(self, options: Options, length: int = ring.RingCase.length) -> None:
+    def ring(self, options: Options, **sizes) -> None:
         reason = ring.cannot_run()
         if reason:
             print(f"no ring: {reason}", flush=True)
             return
-        for case in ring.cases(length):
+        for case in ring.cases(**sizes):
             rows = ring.measure(case, options.repeats)
             self.add("ring", rows, [ring.text_of(row) for row in rows])
         for mask, layout in (("causal", "zigzag"), ("causal", "striped")):

@@ -52,7 +52,7 @@ def markdown(result: dict) -> str:
     if prices:
         lines += [
             "",
-            "What it costs beside a simpler call: its time divided by that of the yardstick:",
+            "Beside a yardstick, simpler or denser: the time divided by that of the yardstick:",
             "",
             f"| case | yardstick | {HEADINGS} |",
             "|---|---|--:|--:|--:|--:|",

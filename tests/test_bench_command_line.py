@@ -53,6 +53,7 @@ REFUSED = {
     "scores --softcap 3 --kinds sink_logits": "--softcap 3 is for --kinds softcap",
     "dense --json /no/such/folder/run.json": "/no/such/folder is no folder",
     "once dense --lengths 4 8": "one case is wanted",
+    "ring --q-heads 3 --kv-heads 2": "--q-heads must be a multiple of --kv-heads, got 3 and 2",
 }
 
 

@@ -2,6 +2,7 @@
 """Whoever is wrong is not timed, whoever is absent says why, and clocks are read in turn."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 import longattn
 from bench import run, timing, truth, work
 from bench.cases.dense import Dense
-from bench.contenders import flex
+from bench.contenders import flex, packages
 from bench.contenders.base import Absent, Contender, imported, ours, square_fits
 from bench.contenders.chunked import CHUNKED
 from bench.contenders.sinks import EAGER as COLUMN
@@ -150,6 +151,27 @@ def test_an_error_of_longattn_is_no_absence(monkeypatch):
 def test_packages_that_are_not_there_say_so():
     with pytest.raises(Absent, match="no_such_package is not installed"):
         imported("no_such_package.deep")
+
+
+@pytest.mark.parametrize("with_lse", (False, True))
+@pytest.mark.parametrize("name, module", packages.NEWER_FLASH.items())
+def test_newer_flash_attention_is_asked_for_the_same(monkeypatch, name, module, with_lse):
+    """By a stand-in, which returns lse as some versions do."""
+    asked = []
+
+    def flash_attn_func(q, k, v, **given):
+        asked.append(given)
+        return (q, None) if with_lse else q
+
+    monkeypatch.setattr(packages, "cuda_only", lambda name, case: None)
+    monkeypatch.setattr(packages, "imported", {module: SimpleNamespace(**locals())}.__getitem__)
+    case, q = tiny("window", window=5), torch.ones(1)
+    [contender] = [one for one in packages.windowed(case, 5, softcap=3.0) if one.name == name]
+    assert contender.prepare()(q, q, q) is q
+    assert asked == [{"causal": True, "window_size": (4, 0), "softcap": 3.0}]
+    [contender] = [one for one in packages.windowed(case, 5, sink_tokens=2) if one.name == name]
+    with pytest.raises(Absent, match=f"{name} has no sinks"):
+        contender.prepare()
 
 
 def test_matrices_that_do_not_fit_are_not_tried():

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""flash_attn, xformers and NATTEN, where they are installed. All take [batch, length, heads, dim].
+"""flash_attn (2, 3 and 4), xformers and NATTEN, where they are installed. All take
+[batch, length, heads, dim].
 
 Their kernels run on CUDA; on a CPU each says so."""
 
@@ -7,10 +8,20 @@ from __future__ import annotations
 
 from bench.contenders.base import Absent, Contender, cuda_only, imported
 
+NEWER_FLASH = {"flash_attn 3": "flash_attn_interface", "flash_attn 4": "flash_attn.cute"}
+
 
 def windowed(case, window=None, sink_tokens=0, softcap=0.0, alibi_slopes=None) -> tuple:
     """Causal attention, of the last `window` keys if given."""
+
+    def newer_flash(name):
+        def prepare():
+            return _newer_flash(name, case, window, sink_tokens, softcap, alibi_slopes)
+
+        return Contender(name, prepare, heads_first=False)
+
     return (
+        *map(newer_flash, NEWER_FLASH),
         Contender("flash_attn", lambda: _flash(case, window, sink_tokens, softcap, alibi_slopes),
                   heads_first=False),
         Contender("xformers", lambda: _xformers(case, window, sink_tokens, softcap, alibi_slopes),
@@ -27,6 +38,23 @@ def _flash(case, window, sink_tokens, softcap, slopes):
     size = (-1, -1) if window is None else (window - 1, 0)
     given = {"window_size": size, "softcap": softcap, "alibi_slopes": slopes}
     return lambda q, k, v, *_: function(q, k, v, causal=True, **given)
+
+
+def _newer_flash(name, case, window, sink_tokens, softcap, slopes):
+    cuda_only(name, case)
+    function = imported(NEWER_FLASH[name]).flash_attn_func
+    _refuse(name, sinks=sink_tokens, ALiBi=slopes is not None)
+    given = {"causal": True}
+    if window is not None:
+        given["window_size"] = (window - 1, 0)
+    if softcap:
+        given["softcap"] = softcap
+
+    def attend(q, k, v, *_):
+        result = function(q, k, v, **given)
+        return result[0] if isinstance(result, tuple) else result  # some versions add lse
+
+    return attend
 
 
 def _xformers(case, window, sink_tokens, softcap, slopes):
