@@ -39,7 +39,8 @@ def blamed(group, doing: str, names):
 def _sentence(group, doing: str, names, error) -> str:
     me = dist.get_rank(group)
     if backend_of(group, torch.device("cpu")) != "gloo":
-        return f"rank {names[me]} could not {doing}: {_untold(group)} ({error})"
+        untold = f"the {dist.get_backend(group)} backend does not tell which rank failed"
+        return f"rank {names[me]} could not {doing}: {untold} ({error})"
     lost = [r for r in range(dist.get_world_size(group)) if r != me and not _reachable(group, r)]
     silent = _silent(group, me, lost)
     if not lost:
@@ -56,10 +57,6 @@ def _sentence(group, doing: str, names, error) -> str:
             "late, or for each other: every rank has to make the same calls"
         )
     return f"rank {names[me]} could not {doing}: {blame}; this group is of no more use ({error})"
-
-
-def _untold(group) -> str:
-    return f"the {dist.get_backend(group)} backend does not tell which rank failed"
 
 
 def _silent(group, me: int, lost: list) -> list:

@@ -222,7 +222,9 @@ class Plan:
         keys of all ranks: the plan's, and those that were appended to a rank's cache since.
 
         No keys travel: each rank attends to its own, and two all-reductions merge the partials, of
-        batch * q_len * q_heads * (value_dim + 2) numbers in the accumulator's dtype. Forward only.
+        batch * q_len * q_heads * (value_dim + 2) numbers in the accumulator's dtype. (On the CPU
+        two collectives of a few bytes go first, which compare calls and count appended rows.)
+        Forward only.
 
         Args:
             q: [batch, q_len, q_heads, head_dim], the same on every rank (with a VirtualRing too it
